@@ -1,0 +1,52 @@
+// Package sandbox imitates Constant Contact, the provider: its authorization
+// server and the account part of its API, faults included. Tests use it,
+// `countersign sandbox` serves it alone, and the demo lets people click through it.
+//
+// # The way through it
+//
+//	GET /oauth2/default/v1/authorize
+//	  ├─ unknown client, unregistered redirect URI ─► 400 page; the app never hears of it
+//	  ├─ any other mistake ─► 302 to the app with error, error_description, state
+//	  ├─ no session, or prompt=login ─► login page ─ POST /signin ─► session cookie
+//	  └─ live session ─► consent page as the user of that session, whoever that is
+//	                        └─ POST /consent ─► 302 to the app with code, or access_denied
+//	POST /oauth2/default/v1/token
+//	  ├─ authorization_code ─► a grant: access token and, with offline_access, refresh token
+//	  └─ refresh_token ─► the next access token; a rotating app gets the next refresh token too
+//	GET {Issuer}/v1/keys   the key that signs the access tokens
+//	GET /v3/account/summary, /v3/account/user/privileges
+//
+// A grant is live until one of the [Ending] values says otherwise. What nobody
+// outside the provider knows for certain is a field of [Switches]; what goes wrong
+// only now and then is a [Fault], changed at any time by [Sandbox.SetFaults].
+//
+// # Where things are
+//
+// sandbox.go has the options and the routes, apps.go and accounts.go who is known
+// (made.go makes accounts up), authorize.go and session.go the browser's half of the
+// flow with pages.go, token.go and grant.go the app's half, jwt.go the access tokens,
+// api.go the resource API (one row a resource, so that more can join), answer.go what
+// both of these answer, limits.go the rate limits, faults.go the faults, control.go
+// the door for people and scripts who steer the sandbox, owner.go an owner who walks
+// through the pages ([Consent]). Nothing here imports another package of this project:
+// the client under test is provisioning/constantcontact.
+//
+// # Goals
+//
+//   - What the provider documents holds here to the letter: paths, fields, error
+//     bodies, headers, lifetimes and limits. The limits are on unless
+//     [Options].Unlimited is set, because clients must meet them early.
+//   - Where documentation is silent, the stricter reading is the default.
+//   - Every failure that a client must survive can be had on demand.
+//
+// # Limitations
+//
+//   - It is no authorization server for anything real. It keeps everything in
+//     memory, forgets it at exit, holds passwords in the clear, prints them when the
+//     control door is open, and refuses to stand at the provider's own hosts.
+//   - No multi-factor sign-in, device flow, implicit flow, partner API or product
+//     pages, and of the resource API only reading the account.
+//   - The daily quota counts API calls only; whether the provider also counts token
+//     requests is not known. Neither is the body of a throttled token request.
+//   - Privilege ids, apart from campaign:create, are made up.
+package sandbox
