@@ -1,0 +1,152 @@
+package templates
+
+import (
+	"net/http"
+	"time"
+)
+
+// InvitationPage is what an owner sees behind the link: who asks, for which account, what for.
+// It posts to Path/begin and Path/decline.
+type InvitationPage struct {
+	Letterhead
+	Path        string // of this invitation, such as "/i/4kX…"
+	Client      string
+	OwnerName   string // may be empty
+	OwnerEmail  string // the address on record; shown masked, because links are forwarded
+	Scopes      []string
+	ExpiresAt   time.Time
+	ConnectedAt time.Time // zero unless the account is connected already
+	LastOutcome Outcome   // of the latest attempt, empty if there was none
+	Found       string    // organization that the latest attempt signed in to, if it was the wrong one
+}
+
+// Title names the account.
+func (p InvitationPage) Title() string {
+	if p.Connected() {
+		return p.Client + " is connected"
+	}
+	return "Connect " + p.Client
+}
+
+// Connected reports whether there is nothing left to do.
+func (p InvitationPage) Connected() bool { return !p.ConnectedAt.IsZero() }
+
+// Permissions lists in words what the owner is asked for and what stays out of reach.
+func (p InvitationPage) Permissions() Permissions { return permissions(p.Scopes, p.Provider) }
+
+// LinkPage answers a link that is expired, replaced or unknown. It is the same for all three, so
+// that nobody learns which links exist. It posts to Path/renew.
+type LinkPage struct {
+	Letterhead
+	Path string
+}
+
+// Title says what is wrong.
+func (LinkPage) Title() string { return "This link does not work" }
+
+// Status is 404, for an expired link too.
+func (LinkPage) Status() int { return http.StatusNotFound }
+
+// RenewedPage answers the button of a LinkPage, whether or not a mail was sent.
+type RenewedPage struct{ Letterhead }
+
+// Title says what to do.
+func (RenewedPage) Title() string { return "Look into your mailbox" }
+
+// UnsubscribePage asks for the press of a button before reminders stop. It posts to
+// Path/unsubscribe.
+type UnsubscribePage struct {
+	Letterhead
+	Path   string
+	Client string // empty if the link is not known
+}
+
+// Title asks the question.
+func (UnsubscribePage) Title() string { return "Stop reminders?" }
+
+// Outcome is how an owner's walk ended.
+type Outcome string
+
+// The outcomes. Those that leave the invitation valid offer another attempt.
+const (
+	OutcomeNone         Outcome = ""              // the browser is not known: nothing about anybody
+	OutcomeConnected    Outcome = "connected"     // a verified grant is stored
+	OutcomeDenied       Outcome = "denied"        // refused on the provider's consent page
+	OutcomeDeclined     Outcome = "declined"      // "I don't want this" on our page
+	OutcomeWrongAccount Outcome = "wrong_account" // another account than the expected one consented
+	OutcomeMissingScope Outcome = "missing_scope" // fewer permissions than asked for
+	OutcomeConflict     Outcome = "conflict"      // the account is connected for another client
+	OutcomeUnavailable  Outcome = "unavailable"   // the provider did not answer
+	OutcomeOtherBrowser Outcome = "other_browser" // came back without the cookie of this walk
+	OutcomeStale        Outcome = "stale"         // state absent, unknown, expired or used
+	OutcomeFailed       Outcome = "failed"        // the provider refused for another reason
+	OutcomeUnfinished   Outcome = "unfinished"    // began and never came back; only as a LastOutcome
+	OutcomeUnsubscribed Outcome = "unsubscribed"  // no more reminders
+	OutcomeThrottled    Outcome = "throttled"     // too many attempts
+)
+
+// ResultPage tells an owner at a clean URL how it went and what to do next.
+type ResultPage struct {
+	Letterhead
+	Outcome Outcome
+	Client  string   // empty unless this browser is known to have walked for the client
+	Found   string   // organization that was signed in to, for OutcomeWrongAccount and OutcomeConflict
+	Scopes  []string // what the app may do now, or for OutcomeMissingScope what it lacks
+	Path    string   // of the invitation, if this browser may try again (posts to Path/begin)
+}
+
+// Permissions lists Scopes in words.
+func (p ResultPage) Permissions() Permissions { return permissions(p.Scopes, p.Provider) }
+
+// Retry reports whether the page offers to start again at once.
+func (p ResultPage) Retry() bool {
+	switch p.Outcome {
+	case OutcomeDenied, OutcomeWrongAccount, OutcomeMissingScope, OutcomeConflict, OutcomeUnavailable,
+		OutcomeOtherBrowser, OutcomeStale, OutcomeFailed, OutcomeUnfinished:
+		return p.Path != ""
+	case OutcomeNone, OutcomeConnected, OutcomeDeclined, OutcomeUnsubscribed, OutcomeThrottled:
+		return false
+	}
+	return false
+}
+
+// Title says how it went.
+func (p ResultPage) Title() string {
+	switch p.Outcome {
+	case OutcomeConnected:
+		return "Connected, thank you"
+	case OutcomeDenied, OutcomeUnfinished:
+		return "Nothing was connected"
+	case OutcomeDeclined:
+		return "Thank you for telling us"
+	case OutcomeWrongAccount:
+		return "That was another account"
+	case OutcomeMissingScope:
+		return "A permission is missing"
+	case OutcomeConflict:
+		return "This account is connected already"
+	case OutcomeUnavailable:
+		return p.Provider + " does not answer right now"
+	case OutcomeOtherBrowser:
+		return "Please start again here"
+	case OutcomeStale:
+		return "Please start again"
+	case OutcomeFailed:
+		return "That did not work"
+	case OutcomeUnsubscribed:
+		return "No more reminders"
+	case OutcomeThrottled:
+		return "Too many attempts"
+	case OutcomeNone:
+		return "You may close this page"
+	}
+	return "You may close this page"
+}
+
+// Status is 200 for every ending that a walk can have, and 429 for being stopped.
+func (p ResultPage) Status() int {
+	if p.Outcome == OutcomeThrottled {
+		return http.StatusTooManyRequests
+	}
+	return http.StatusOK
+}

@@ -1,0 +1,73 @@
+package templates
+
+import "net/http"
+
+// View is what a page shows. Every type that embeds Letterhead, Gate or Console and stands in the
+// table of views is one; a handler fills its fields and hands it to Set.Page.
+type View interface {
+	// Title is the page's title without the names of the agency and the program.
+	Title() string
+	// Status is the HTTP status that the page usually goes out with.
+	Status() int
+
+	frame() string
+}
+
+// views pairs each page type with the file below pages/ that renders it. New fails if a type has
+// no file or a file has no type.
+func views() map[string]View {
+	return map[string]View{
+		"invitation":  InvitationPage{},
+		"link":        LinkPage{},
+		"renewed":     RenewedPage{},
+		"result":      ResultPage{},
+		"unsubscribe": UnsubscribePage{},
+
+		"sign_in":    SignInPage{},
+		"setup":      SetupPage{},
+		"entry":      EntryPage{},
+		"entry_used": EntryUsedPage{},
+		"error":      ErrorPage{},
+
+		"progress": ProgressPage{},
+		"clients":  ClientsPage{},
+		"client":   ClientPage{},
+		"imports":  ImportsPage{},
+	}
+}
+
+// Letterhead is what every page and mail for an Account Owner says about who speaks and about whom.
+// It comes from the configuration and is the same for all of them.
+type Letterhead struct {
+	Agency       string // the agency's name
+	ReplyTo      string // the address at which a person of the agency reads
+	Provider     string // the provider as owners know it, such as "Constant Contact"
+	ProviderHost string // the domain that the provider's own pages end in, such as "constantcontact.com"
+	Host         string // host of our public URL, for the reader to compare
+}
+
+// Status is 200; pages that mean something else say so.
+func (Letterhead) Status() int { return http.StatusOK }
+
+func (Letterhead) frame() string { return "owner" }
+
+// Gate is the frame of the pages that an operator meets before being signed in, and of errors.
+type Gate struct {
+	Agency string
+}
+
+// Status is 200; pages that mean something else say so.
+func (Gate) Status() int { return http.StatusOK }
+
+func (Gate) frame() string { return "gate" }
+
+// Console is the frame of every page for a signed-in operator.
+type Console struct {
+	Agency   string
+	Operator string // name or address of who is signed in
+}
+
+// Status is 200; pages that mean something else say so.
+func (Console) Status() int { return http.StatusOK }
+
+func (Console) frame() string { return "console" }

@@ -1,0 +1,160 @@
+package templates
+
+import (
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Stage is how far a client is, by the word that the rest of the program uses. A stage that this
+// package has no words for is shown as it is.
+type Stage string
+
+const (
+	stageImported   Stage = "imported"
+	stageInvited    Stage = "invited"
+	stageStarted    Stage = "started"
+	stageAuthorized Stage = "authorized"
+	stageLapsed     Stage = "lapsed"
+	stageStalled    Stage = "stalled"
+)
+
+func stages() []Stage {
+	return []Stage{stageImported, stageInvited, stageStarted, stageAuthorized, stageLapsed, stageStalled}
+}
+
+// Label is the stage as a heading.
+func (s Stage) Label() string { return label(string(s)) }
+
+// Meaning says what is true of a client in this stage.
+func (s Stage) Meaning() string {
+	switch s {
+	case stageImported:
+		return "In the roster, not invited yet."
+	case stageInvited:
+		return "The invitation arrived at the owner’s mail server; the owner has not pressed Continue yet."
+	case stageStarted:
+		return "The owner pressed Continue and has not finished the consent."
+	case stageAuthorized:
+		return "The right account consented; its grant is stored and kept alive."
+	case stageLapsed:
+		return "Was authorized, but the provider says that the grant is gone."
+	case stageStalled:
+		return "Stands still until somebody helps."
+	}
+	return ""
+}
+
+// Cure says what the operator can do about it, nothing if the next move is the owner's.
+func (s Stage) Cure() string {
+	switch s {
+	case stageImported:
+		return "Send the invitation."
+	case stageLapsed:
+		return "The owner has to consent again: send a fresh link."
+	case stageInvited, stageStarted, stageAuthorized, stageStalled:
+		return ""
+	}
+	return ""
+}
+
+// Reason is why a stalled client stands still, by the word that the rest of the program uses.
+type Reason string
+
+const (
+	reasonBounced      Reason = "bounced"
+	reasonDeclined     Reason = "declined"
+	reasonWrongAccount Reason = "wrong_account"
+	reasonMissingScope Reason = "missing_scope"
+	reasonUnsubscribed Reason = "unsubscribed"
+	reasonExpired      Reason = "expired"
+	reasonConflict     Reason = "conflict"
+)
+
+func reasons() []Reason {
+	return []Reason{
+		reasonWrongAccount, reasonConflict, reasonBounced, reasonDeclined,
+		reasonMissingScope, reasonExpired, reasonUnsubscribed,
+	}
+}
+
+// Label is the reason as a heading.
+func (r Reason) Label() string { return label(string(r)) }
+
+// Meaning says what happened.
+func (r Reason) Meaning() string {
+	switch r {
+	case reasonBounced:
+		return "The owner’s mail server refused the invitation for good."
+	case reasonDeclined:
+		return "The owner said no, on our page or on the provider’s."
+	case reasonWrongAccount:
+		return "The owner signed in to another account than the expected one."
+	case reasonMissingScope:
+		return "The owner consented, but a permission that the app needs was left out."
+	case reasonUnsubscribed:
+		return "The owner wants no more mail about this."
+	case reasonExpired:
+		return "The link’s time ran out before the owner consented."
+	case reasonConflict:
+		return "The account that consented is connected for another client already."
+	}
+	return ""
+}
+
+// Cure says what the operator can do about it.
+func (r Reason) Cure() string {
+	switch r {
+	case reasonBounced:
+		return "Correct owner_email in your roster, import it again, then invite again."
+	case reasonDeclined:
+		return "Talk to the owner. The link keeps working, so a change of mind needs no new mail."
+	case reasonWrongAccount:
+		return "Compare the expected and the found account. Correct account_id if the roster is wrong; otherwise ask the owner to try again with the right account."
+	case reasonMissingScope:
+		return "Ask the owner to open the link again, signed in as owner or manager, and to allow everything."
+	case reasonUnsubscribed:
+		return "Call or write in person; the link keeps working. Invite again only if the owner agrees."
+	case reasonExpired:
+		return "Call first, then invite again: a fresh link replaces the old one."
+	case reasonConflict:
+		return "See whether the roster has the account twice. If not, ask the owner to sign in to this client’s own account."
+	}
+	return ""
+}
+
+// label turns a word of the program into a heading: "wrong_account" becomes "Wrong account".
+func label(word string) string {
+	first, size := utf8.DecodeRuneInString(word)
+	if size == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(first)) + strings.ReplaceAll(word[size:], "_", " ")
+}
+
+// mask hides most of an address: its owner recognises it, a stranger cannot write to it.
+func mask(address string) string {
+	at := strings.LastIndexByte(address, '@')
+	if at <= 0 {
+		return ""
+	}
+	first, _ := utf8.DecodeRuneInString(address)
+	return string(first) + "•••" + address[at:]
+}
+
+// initial is the letter that stands for a name.
+func initial(name string) string {
+	for _, r := range name {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return string(unicode.ToUpper(r))
+		}
+	}
+	return ""
+}
+
+// lastDay is the day until which a link can be promised to work. It is the date twelve hours
+// behind UTC: nobody on earth has a later day on the calendar when the link's time runs out.
+func lastDay(expires time.Time) time.Time {
+	return expires.In(time.FixedZone("", -12*60*60))
+}
