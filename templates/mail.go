@@ -46,7 +46,7 @@ func (s *Set) Mail(m InvitationMail) (subject, text, html string, err error) {
 func (s *Set) parseMail() error {
 	var err error
 	functions := s.functions()
-	s.mailText, err = texttemplate.New("").Funcs(texttemplate.FuncMap(functions)).ParseFS(files, "mail/*.txt.tmpl")
+	s.mailText, err = texttemplate.New("").Funcs(functions).ParseFS(files, "mail/*.txt.tmpl")
 	if err != nil {
 		return fmt.Errorf("parse the mails' texts: %w", err)
 	}

@@ -145,7 +145,7 @@ func checkReferences(t *testing.T, doc *html.Node) {
 					t.Errorf("%s=%q points nowhere", a.Key, a.Val)
 				}
 			case a.Key == "aria-labelledby", a.Key == "aria-describedby", a.Key == "for":
-				for _, id := range strings.Fields(a.Val) {
+				for id := range strings.FieldsSeq(a.Val) {
 					if !ids[id] {
 						t.Errorf("%s=%q points nowhere", a.Key, a.Val)
 					}

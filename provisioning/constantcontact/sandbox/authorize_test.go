@@ -2,7 +2,6 @@ package sandbox_test
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -311,7 +310,7 @@ func TestSession(t *testing.T) {
 		if got := b.get(b.client, target); got.status != http.StatusForbidden || !strings.Contains(got.body, `id="signin"`) {
 			t.Errorf("answer %d %s", got.status, got.body)
 		}
-		r := b.request(http.MethodPost, b.base+"/consent", url.Values(query(t, b.authorizeURL("x", "y"))).Encode()+"&decision=allow")
+		r := b.request(http.MethodPost, b.base+"/consent", query(t, b.authorizeURL("x", "y")).Encode()+"&decision=allow")
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if got := b.do(b.client, r); got.status != http.StatusForbidden || !strings.Contains(got.body, `id="signin"`) {
 			t.Errorf("answer %d %s", got.status, got.body)
