@@ -1,0 +1,21 @@
+// Package constantcontact speaks the provider's OAuth 2 and v3 API. It also works with any other
+// OAuth authorization-code server whose API answers GET /account/summary.
+//
+// A consent uses it in this order, a grant afterwards only to stay alive:
+//
+//	AuthorizeURL ──► the owner signs in and consents ──► Exchange ──► Account
+//	                                                        Refresh, for as long as the grant lives
+//
+// Every call is one request with a time limit. Redirects are not followed, an answer is read up to
+// 64 KiB and has to be JSON. What a call returns when it fails:
+//
+//   - [provisioning.ErrProviderUnavailable] is matched by all that says nothing about the grant:
+//     network, time limit, 429, 5xx, an answer that is not the provider's, such as a web page.
+//   - [*provisioning.ProviderError] is a refusal in the provider's own words. [ErrUnassigned] and
+//     [ErrNoAccount] are two of our making, for answers fine in form and useless in fact.
+//
+// No error has a token, a code or a secret in it, even if the provider repeats one.
+//
+// The package keeps nothing and decides nothing: package authflow leads the walk, seals the tokens
+// and judges the account; package sandbox below imitates the other side.
+package constantcontact
