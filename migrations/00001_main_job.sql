@@ -2,6 +2,25 @@
 
 -- Who is to be authorized, and how far each one is (package provisioning).
 
+-- Words are taken from the text of a client and from what an operator types by one function, so that
+-- they are split alike, at punctuation, in any locale.
+
+-- +goose StatementBegin
+CREATE FUNCTION search_words(content text) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN array_remove(string_to_array(regexp_replace(lower(content), '[^[:alnum:]]+', ' ', 'g'), ' '), '');
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION search_query(typed text) RETURNS tsquery
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    -- What is longer than any word of a client, a tsquery would refuse.
+    SELECT string_agg(word || ':*', ' & ')::tsquery FROM unnest(search_words(left(typed, 500))) word;
+END;
+-- +goose StatementEnd
+COMMENT ON FUNCTION search_query IS 'Finds clients in whose column search every word that was typed begins one; none if no word was typed.';
+
 CREATE TABLE clients (
     id            uuid PRIMARY KEY,
     ref           text CHECK (ref <> ''),
@@ -28,11 +47,12 @@ CREATE TABLE clients (
     authorized_at timestamptz,
     proven_at     timestamptz,
     search        tsvector NOT NULL GENERATED ALWAYS AS (
-                      to_tsvector('simple', regexp_replace(lower(
+                      array_to_tsvector(search_words(
                           name || ' ' || coalesce(ref, '') || ' ' || coalesce(account_id, '') || ' ' ||
                           owner_name || ' ' || owner_email || ' ' || username
-                      ), '[^[:alnum:]]+', ' ', 'g'))
+                      ))
                   ) STORED,
+    CONSTRAINT clients_account_id UNIQUE (account_id) DEFERRABLE, -- one statement may exchange them
     CONSTRAINT reason_says_why_it_stalled CHECK ((stage = 'stalled') = (reason IS NOT NULL))
 );
 COMMENT ON TABLE clients IS 'One child account to be authorized: a row of the roster.';
@@ -43,11 +63,11 @@ COMMENT ON COLUMN clients.proven_at IS 'First refresh that worked: a grant made 
 COMMENT ON COLUMN clients.search IS 'Words of every field an operator searches by, split at punctuation so that any part of an address is found.';
 
 CREATE UNIQUE INDEX clients_ref ON clients (ref);
-CREATE UNIQUE INDEX clients_account_id ON clients (account_id);
 CREATE UNIQUE INDEX clients_username ON clients (lower(username));
 CREATE INDEX clients_name_owner ON clients (lower(name), lower(owner_email));
 CREATE INDEX clients_owner_email ON clients (lower(owner_email));
 CREATE INDEX clients_stage ON clients (stage, id);
+CREATE INDEX clients_route ON clients (route, id);
 CREATE INDEX clients_reason ON clients (reason, id) WHERE reason IS NOT NULL;
 CREATE INDEX clients_tags ON clients USING gin (tags);
 CREATE INDEX clients_search ON clients USING gin (search);
@@ -118,14 +138,15 @@ CREATE TABLE tally_deltas (
 COMMENT ON TABLE tally_deltas IS 'Changes not yet folded into the tally.';
 
 -- +goose StatementBegin
-CREATE FUNCTION tally_of(c clients) RETURNS TABLE (metric text, label text, day date)
+CREATE FUNCTION tally_of(stage text, reason text, paused boolean, invited_at timestamptz, authorized_at timestamptz)
+RETURNS TABLE (metric text, label text, day date)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT 'stage', c.stage, DATE '1970-01-01'
-    UNION ALL SELECT 'reason', c.reason, DATE '1970-01-01' WHERE c.reason IS NOT NULL
-    UNION ALL SELECT 'paused', '', DATE '1970-01-01' WHERE c.paused
-    UNION ALL SELECT 'invited', '', (c.invited_at AT TIME ZONE 'UTC')::date WHERE c.invited_at IS NOT NULL
-    UNION ALL SELECT 'authorized', '', (c.authorized_at AT TIME ZONE 'UTC')::date WHERE c.authorized_at IS NOT NULL;
+    SELECT 'stage', stage, DATE '1970-01-01'
+    UNION ALL SELECT 'reason', reason, DATE '1970-01-01' WHERE reason IS NOT NULL
+    UNION ALL SELECT 'paused', '', DATE '1970-01-01' WHERE paused
+    UNION ALL SELECT 'invited', '', (invited_at AT TIME ZONE 'UTC')::date WHERE invited_at IS NOT NULL
+    UNION ALL SELECT 'authorized', '', (authorized_at AT TIME ZONE 'UTC')::date WHERE authorized_at IS NOT NULL;
 END;
 -- +goose StatementEnd
 
@@ -134,16 +155,22 @@ CREATE FUNCTION clients_tally() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO tally_deltas (metric, label, day, n)
-        SELECT t.metric, t.label, t.day, count(*) FROM after_rows c, tally_of(c) t GROUP BY 1, 2, 3;
+        SELECT t.metric, t.label, t.day, count(*)
+        FROM after_rows c, tally_of(c.stage, c.reason, c.paused, c.invited_at, c.authorized_at) t
+        GROUP BY 1, 2, 3;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO tally_deltas (metric, label, day, n)
-        SELECT t.metric, t.label, t.day, -count(*) FROM before_rows c, tally_of(c) t GROUP BY 1, 2, 3;
+        SELECT t.metric, t.label, t.day, -count(*)
+        FROM before_rows c, tally_of(c.stage, c.reason, c.paused, c.invited_at, c.authorized_at) t
+        GROUP BY 1, 2, 3;
     ELSE
         INSERT INTO tally_deltas (metric, label, day, n)
         SELECT d.metric, d.label, d.day, sum(d.n)
-        FROM (SELECT t.*, 1 AS n FROM after_rows c, tally_of(c) t
+        FROM (SELECT t.*, 1 AS n
+              FROM after_rows c, tally_of(c.stage, c.reason, c.paused, c.invited_at, c.authorized_at) t
               UNION ALL
-              SELECT t.*, -1 FROM before_rows c, tally_of(c) t) d
+              SELECT t.*, -1
+              FROM before_rows c, tally_of(c.stage, c.reason, c.paused, c.invited_at, c.authorized_at) t) d
         GROUP BY 1, 2, 3
         HAVING sum(d.n) <> 0;
     END IF;

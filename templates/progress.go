@@ -15,7 +15,7 @@ type Progress struct {
 	InvitedEver int            // clients that were invited at least once
 	PerDay      []Day          // without gaps, oldest first; 14 or 30 of them look best
 	ETA         time.Time      // when the last one connects at the present pace, zero if unknown
-	Events      []Event        // newest first, the last 15
+	Events      []Event        // newest first, the last few
 }
 
 // Day is what happened on one UTC day.

@@ -132,8 +132,17 @@ func (s *Set) functions() template.FuncMap {
 		"moment":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") },
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"label":   label,
+		"stop":    stop,
 		"join":    strings.Join,
 	}
+}
+
+// stop ends a sentence that ends with a name, which may bring its own full stop, as "Pizza, Inc." does.
+func stop(name string) string {
+	if strings.HasSuffix(name, ".") {
+		return ""
+	}
+	return "."
 }
 
 // count writes a number with commas between the thousands.
