@@ -20,6 +20,9 @@ const (
 	DefaultAuthorizeURL = "https://authz.constantcontact.com/oauth2/default/v1/authorize"
 	DefaultTokenURL     = "https://authz.constantcontact.com/oauth2/default/v1/token" //nolint:gosec // An address, not a credential.
 	DefaultAPIURL       = "https://api.cc.email/v3"
+
+	// DefaultIssuer is who signs the access tokens given at the endpoints above; it lives on another host.
+	DefaultIssuer = "https://identity.constantcontact.com/oauth2/aus1lm3ry9mF7x2Ja0h8"
 )
 
 const defaultTimeout = 15 * time.Second

@@ -1,0 +1,23 @@
+// Package provisioning knows who is to be authorized, how far each one is, and every rule and row
+// about it. Its words are client, roster, username, stage, reason, route, event.
+//
+//	          import            accepted by SMTP      person pressed Continue     verified grant
+//	(new) ─────────────► imported ──────────► invited ───────────────► started ────────────► authorized
+//	                        │                   │                        │                      │
+//	                        └─────────┬─────────┴───────────┬────────────┘                      │ grant gone
+//	                                  ▼                     │ any later success                 ▼
+//	                               stalled ─────────────────┘                                lapsed ──► invited
+//
+// Entry points:
+//
+//	RosterReader    reads a roster file: rows, and rejects with line, column, code and cure   (roster.go)
+//	Namer           gives usernames: slug, pattern, candidates                                (username.go)
+//	Importer        merges a file into the roster in one transaction                          (import.go)
+//	Inviter         selects clients and queues their invitations in one transaction           (invite.go)
+//	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
+//	Store           reads clients, events, imports; Progress counts without counting rows
+//
+// Neighbours: package authflow makes the links and verifies grants; package notify writes the mails;
+// both are plugged into Inviter by the program. Package provisioning/queue carries jobs. What the
+// provider says of an account or a grant comes in the types of provider.go.
+package provisioning

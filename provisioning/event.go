@@ -1,0 +1,121 @@
+package provisioning
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// EventKind says what happened to a client.
+type EventKind string
+
+const (
+	EventImported      EventKind = "imported"       // new in the roster
+	EventUpdated       EventKind = "updated"        // the roster file said something new
+	EventOwnerChanged  EventKind = "owner_changed"  // another owner address: earlier links are void
+	EventMailQueued    EventKind = "mail_queued"    // a mail is to be sent
+	EventMailAccepted  EventKind = "mail_accepted"  // a mail server took it
+	EventMailDeferred  EventKind = "mail_deferred"  // it is tried again later
+	EventMailRefused   EventKind = "mail_refused"   // the owner's address was refused for good
+	EventMailFailed    EventKind = "mail_failed"    // it could not be sent, for a cause that is not the address
+	EventMailCancelled EventKind = "mail_cancelled" // no longer wanted when its turn came
+	EventMailRepeated  EventKind = "mail_repeated"  // sent again, as the outcome of an attempt was lost
+	EventLinkIssued    EventKind = "link_issued"    // an operator took a link to hand over
+	EventStarted       EventKind = "started"        // somebody pressed Continue
+	EventDeclined      EventKind = "declined"       // the owner said no
+	EventUnsubscribed  EventKind = "unsubscribed"   // the owner wants no more mails
+	EventWrongAccount  EventKind = "wrong_account"  // another account consented; its grant is quarantined
+	EventMissingScope  EventKind = "missing_scope"  // consent to less than asked
+	EventConflict      EventKind = "conflict"       // the account belongs to another client
+	EventConsentFailed EventKind = "consent_failed" // the walk ended without a verdict on the account
+	EventAuthorized    EventKind = "authorized"     // a verified grant is stored
+	EventExpired       EventKind = "expired"        // the invitation ran out
+	EventRenewed       EventKind = "renewed"        // the owner asked for a fresh link
+)
+
+// Actor says who did it: ActorOwner, ActorSystem, or an operator or key by name.
+type Actor string
+
+const (
+	ActorOwner  Actor = "owner"
+	ActorSystem Actor = "system"
+	ActorCLI    Actor = "command line"
+)
+
+// Operator names an operator as the actor.
+func Operator(email string) Actor { return Actor("operator " + email) }
+
+// APIKey names an API key as the actor.
+func APIKey(name string) Actor { return Actor("key " + name) }
+
+// Detail is what else is worth knowing of an event, in words and values that an operator may see.
+type Detail map[string]any
+
+func (d Detail) orEmpty() Detail {
+	if d == nil {
+		return Detail{}
+	}
+	return d
+}
+
+// Event is one line of a client's history.
+type Event struct {
+	ID         int64
+	ClientID   uuid.UUID
+	ClientName string
+	At         time.Time
+	Kind       EventKind
+	Actor      Actor
+	Stage      *Stage // the stage it moved the client to; nil if it moved nothing
+	Reason     *Reason
+	Detail     Detail
+}
+
+const eventColumns = `
+	e.id,
+	e.client_id,
+	c.name,
+	e.at,
+	e.kind,
+	e.actor,
+	e.stage,
+	e.reason,
+	e.detail`
+
+// Events returns a client's history, newest first, at most limit lines before the event with id
+// before; zero starts at the newest.
+func (s *Store) Events(ctx context.Context, client uuid.UUID, before int64, limit int) ([]Event, error) {
+	rows, err := s.DB.Query(ctx, `
+		SELECT `+eventColumns+`
+		FROM events e
+		JOIN clients c ON c.id = e.client_id
+		WHERE e.client_id = $1
+			AND ($2::bigint = 0 OR e.id < $2)
+		ORDER BY e.id DESC
+		LIMIT $3`, client, before, limit)
+	return collectEvents(rows, err)
+}
+
+// RecentEvents returns the newest events of all clients, newest first.
+func (s *Store) RecentEvents(ctx context.Context, limit int) ([]Event, error) {
+	rows, err := s.DB.Query(ctx, `
+		SELECT `+eventColumns+`
+		FROM (SELECT * FROM events ORDER BY id DESC LIMIT $1) e
+		JOIN clients c ON c.id = e.client_id
+		ORDER BY e.id DESC`, planned, limit)
+	return collectEvents(rows, err)
+}
+
+func collectEvents(rows pgx.Rows, err error) ([]Event, error) {
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
+}

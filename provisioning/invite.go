@@ -1,0 +1,269 @@
+package provisioning
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Linker makes invitations: links that an owner can consent by. Package authflow implements it.
+type Linker interface {
+	// Issue makes one invitation a client, in tx's transaction, and returns their ids in the same order.
+	Issue(ctx context.Context, tx pgx.Tx, clients []uuid.UUID) ([]uuid.UUID, error)
+	// Revoke ends the clients' invitations: they went to an address that is no longer the owner's.
+	Revoke(ctx context.Context, tx pgx.Tx, clients []uuid.UUID) error
+}
+
+// Mailer sends letters. Package notify implements it.
+type Mailer interface {
+	// Queue has the letters sent once tx's transaction commits. Clients to whom a letter is on its way
+	// already get no other; their ids are returned.
+	Queue(ctx context.Context, tx pgx.Tx, letters []Letter) (already []uuid.UUID, err error)
+	// Cancel takes back the clients' letters that have not been sent.
+	Cancel(ctx context.Context, tx pgx.Tx, clients []uuid.UUID) error
+}
+
+// Letter is a mail to an owner, with all that it says of the client fixed when it was decided.
+type Letter struct {
+	Client     uuid.UUID
+	Invitation uuid.UUID
+	Kind       LetterKind
+	ToName     string
+	ToAddress  string
+	ClientName string
+}
+
+// LetterKind says what a letter is about.
+type LetterKind string
+
+// LetterInvitation asks the owner to consent.
+const LetterInvitation LetterKind = "invitation"
+
+// Inviter queues invitations.
+type Inviter struct {
+	DB     DB
+	Linker Linker
+	Mailer Mailer
+}
+
+// Selection says whom to invite. Exactly one of Clients, All or the filter fields is meant; the zero
+// value selects the clients in stage imported. Clients that is empty but not nil selects nobody.
+//
+// Clients named one by one are mailed again even if they have been invited, and even if they bounced,
+// declined or unsubscribed: naming them is the operator's knowing decision. A selection by stage mails
+// invited clients again but leaves those alone that said no.
+type Selection struct {
+	Clients []string // ids, "ref:…", or plain refs
+	All     bool
+	Stage   Stage
+	Reason  Reason
+	Tag     string
+}
+
+// SkipReason says why a selected client is not mailed.
+type SkipReason string
+
+const (
+	SkipPaused     SkipReason = "paused"
+	SkipAuthorized SkipReason = "authorized"
+	SkipRoute      SkipReason = "other_route" // not authorized by its owner's consent
+	SkipQueued     SkipReason = "queued"      // a mail is already on its way
+	SkipInvited    SkipReason = "invited"     // was mailed before
+	// A stalled client is skipped for its own reason: bounced, declined, unsubscribed, conflict.
+)
+
+// Invited is the outcome of an invitation run.
+type Invited struct {
+	Matched int                `json:"matched" doc:"clients that the selection names"`
+	Queued  int                `json:"queued" doc:"mails queued, one a client"`
+	Skipped map[SkipReason]int `json:"skipped" doc:"clients not mailed, by reason"`
+}
+
+// Invite queues one mail for every selected client that may be mailed, in one transaction. With
+// dryRun it only counts. It returns ErrNotFound, naming them, if Clients has unknown ones.
+func (i *Inviter) Invite(ctx context.Context, sel Selection, actor Actor, dryRun bool) (Invited, error) {
+	tx, err := i.DB.Begin(ctx)
+	if err != nil {
+		return Invited{}, fmt.Errorf("invite: %w", err)
+	}
+	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
+	where, params, err := sel.conditions(ctx, tx)
+	if err != nil {
+		return Invited{}, err
+	}
+	result, err := i.invite(ctx, tx, where, params, actor)
+	if err != nil || dryRun {
+		return result, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return Invited{}, fmt.Errorf("invite: %w", err)
+	}
+	return result, nil
+}
+
+// conditions says which clients c are selected, and two booleans: $1, named one by one; $2, may be
+// mailed again.
+func (sel Selection) conditions(ctx context.Context, db DB) (where string, params []any, err error) {
+	if sel.Clients != nil {
+		ids, err := findAll(ctx, db, sel.Clients)
+		return "c.id = ANY ($3)", []any{true, true, ids}, err
+	}
+	f := Filter{Stage: sel.Stage, Reason: sel.Reason, Tag: sel.Tag}
+	if !sel.All && f == (Filter{}) {
+		f.Stage = StageImported
+	}
+	conditions, params := f.conditions([]any{false, sel.Stage != ""})
+	return strings.Join(conditions, " AND "), params, nil
+}
+
+// findAll returns the ids of clients named by id, "ref:…" or plain ref.
+func findAll(ctx context.Context, db DB, keys []string) ([]uuid.UUID, error) {
+	ids := []uuid.UUID{}
+	refs := make([]string, len(keys))
+	for i, key := range keys {
+		if id, err := uuid.Parse(key); err == nil {
+			ids = append(ids, id)
+		}
+		refs[i] = storedText(strings.TrimPrefix(key, "ref:"))
+	}
+	//nolint:rowserrcheck // ForEachRow returns it.
+	rows, err := db.Query(ctx, `SELECT id, coalesce(ref, '') FROM clients WHERE id = ANY ($1) OR ref = ANY ($2)`, ids, refs)
+	if err != nil {
+		return nil, fmt.Errorf("find clients: %w", err)
+	}
+	found := []uuid.UUID{}
+	names := make(map[string]bool)
+	var id uuid.UUID
+	var ref string
+	_, err = pgx.ForEachRow(rows, []any{&id, &ref}, func() error {
+		found = append(found, id)
+		names[id.String()], names[ref] = true, true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find clients: %w", err)
+	}
+	var missing []string
+	for i, key := range keys {
+		id, err := uuid.Parse(key)
+		if refs[i] == "" || !names[refs[i]] && (err != nil || !names[id.String()]) {
+			missing = append(missing, strconv.Quote(key))
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("no client has the ref or id %s: %w", strings.Join(missing, ", "), ErrNotFound)
+	}
+	return found, nil
+}
+
+// batch is how many clients are read, linked and queued at a time, so that memory does not grow with
+// the roster.
+const batch = 2000
+
+// invite works inside tx, which the caller commits. where and params are as conditions returns them.
+func (i *Inviter) invite(ctx context.Context, tx pgx.Tx, where string, params []any, actor Actor) (Invited, error) {
+	// Two runs come one after the other: the second finds queued what the first has queued.
+	if err := lockRoster(ctx, tx); err != nil {
+		return Invited{}, err
+	}
+	result := Invited{Skipped: make(map[SkipReason]int)}
+	last := uuid.Nil
+	for {
+		letters, seen, end, err := i.selectBatch(ctx, tx, where, params, last, result.Skipped)
+		if err != nil {
+			return Invited{}, err
+		}
+		result.Matched += seen
+		queued, err := i.queue(ctx, tx, letters, actor)
+		if err != nil {
+			return Invited{}, err
+		}
+		result.Queued += queued
+		if already := len(letters) - queued; already > 0 {
+			result.Skipped[SkipQueued] += already
+		}
+		if seen < batch {
+			return result, nil
+		}
+		last = end
+	}
+}
+
+// selectBatch reads the next batch of selected clients after last, counts those to be skipped, and
+// returns letters for the others. It locks none of them: an owner at work does not wait, and whether a
+// letter is still wanted is asked again when it is sent.
+func (i *Inviter) selectBatch(
+	ctx context.Context, tx pgx.Tx, where string, params []any, last uuid.UUID, skipped map[SkipReason]int,
+) (letters []Letter, seen int, end uuid.UUID, err error) {
+	params = append(slices.Clone(params), last)
+	//nolint:rowserrcheck // ForEachRow returns it.
+	rows, err := tx.Query(ctx, fmt.Sprintf(`
+		SELECT
+			c.id,
+			c.owner_name,
+			c.owner_email,
+			c.name,
+			CASE
+				WHEN c.paused THEN 'paused'
+				WHEN c.stage = 'authorized' THEN 'authorized'
+				WHEN c.route <> 'owner' THEN 'other_route'
+				WHEN c.reason IN ('bounced', 'declined', 'unsubscribed', 'conflict') AND NOT $1::boolean THEN c.reason
+				WHEN c.stage IN ('invited', 'started') AND NOT $2::boolean THEN 'invited'
+				ELSE ''
+			END
+		FROM clients c
+		WHERE %s AND c.id > $%d
+		ORDER BY c.id
+		LIMIT %d`, where, len(params), batch), params...)
+	if err != nil {
+		return nil, 0, end, fmt.Errorf("select clients to invite: %w", err)
+	}
+	l := Letter{Kind: LetterInvitation}
+	var skip SkipReason
+	_, err = pgx.ForEachRow(rows, []any{&l.Client, &l.ToName, &l.ToAddress, &l.ClientName, &skip}, func() error {
+		seen++
+		end = l.Client
+		if skip != "" {
+			skipped[skip]++
+			return nil
+		}
+		letters = append(letters, l)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, end, fmt.Errorf("select clients to invite: %w", err)
+	}
+	return letters, seen, end, nil
+}
+
+// queue issues the links and hands the letters to the mailer. It returns how many were new to it.
+func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor Actor) (int, error) {
+	if len(letters) == 0 {
+		return 0, nil
+	}
+	clients := make([]uuid.UUID, len(letters))
+	for n, l := range letters {
+		clients[n] = l.Client
+	}
+	invitations, err := i.Linker.Issue(ctx, tx, clients)
+	if err != nil {
+		return 0, err
+	}
+	for n := range letters {
+		letters[n].Invitation = invitations[n]
+	}
+	already, err := i.Mailer.Queue(ctx, tx, letters)
+	if err != nil {
+		return 0, err
+	}
+	clients = slices.DeleteFunc(clients, func(c uuid.UUID) bool { return slices.Contains(already, c) })
+	if _, err := AdvanceAll(ctx, tx, clients, Change{Event: EventMailQueued, Actor: actor}); err != nil {
+		return 0, err
+	}
+	return len(clients), nil
+}

@@ -1,0 +1,58 @@
+package provisioning_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/countersign/countersign/provisioning"
+)
+
+// BenchmarkRosterReader reads rosters of 12 columns; the goal is 100,000 rows well under a second.
+func BenchmarkRosterReader(b *testing.B) {
+	const rows = 100_000
+	var file bytes.Buffer
+	w := csv.NewWriter(&file)
+	_ = w.Write([]string{
+		"name", "owner_email", "ref", "owner_name", "account_id", "route", "site_url", "locale", "time_zone", "tags",
+		"Plan", "Notes",
+	})
+	for i := range rows {
+		_ = w.Write([]string{
+			fmt.Sprintf("Café & Bakery %d, Inc.", i), fmt.Sprintf("ann.smith%d@client%d.example", i, i), fmt.Sprintf("ACME-%d", i),
+			"Ann Smith", fmt.Sprintf("a07e1l%d", i), "owner", fmt.Sprintf("https://www.client%d.example/", i), "en-US",
+			"America/New_York", "vip,bakery", "Gold", "called twice",
+		})
+	}
+	w.Flush()
+	namer := newNamer(b, "{local}+{slug}@{domain}", 50)
+	for name, use := range map[string]func(provisioning.Row){
+		"read":          func(provisioning.Row) {},
+		"read_and_name": func(row provisioning.Row) { _ = namer.Parts(row.Name, row.Ref) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(file.Len()))
+			for b.Loop() {
+				r, err := provisioning.NewRosterReader(bytes.NewReader(file.Bytes()), provisioning.RosterOptions{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for {
+					row, reject, err := r.Next()
+					if errors.Is(err, io.EOF) {
+						break
+					}
+					if err != nil || reject != nil {
+						b.Fatal(err, reject)
+					}
+					use(row)
+				}
+			}
+			b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

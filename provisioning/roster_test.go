@@ -1,0 +1,715 @@
+package provisioning_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+	_ "time/tzdata"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
+	"pgregory.net/rapid"
+
+	"github.com/countersign/countersign/provisioning"
+)
+
+// TestRosterReaderFiles reads the files of testdata/roster and compares what comes out with the text file
+// beside each. A missing text file is written and fails the test: look at it and run again.
+func TestRosterReaderFiles(t *testing.T) {
+	t.Parallel()
+	for name, data := range rosterFiles(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := describe(t, bytes.NewReader(data))
+			golden := strings.TrimSuffix(name, ".csv") + ".txt"
+			want, err := fs.ReadFile(os.DirFS(rosterFolder), golden)
+			if errors.Is(err, fs.ErrNotExist) {
+				if err := os.WriteFile(filepath.Join(rosterFolder, golden), []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				t.Fatalf("%s was missing and is written now", golden)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if again := describe(t, iotest.OneByteReader(bytes.NewReader(data))); again != got {
+				t.Errorf("read byte by byte it gives (-whole +bytes)\n%s", cmp.Diff(got, again))
+			}
+		})
+	}
+}
+
+const rosterFolder = "testdata/roster"
+
+// rosterFiles returns the awkward files by name.
+func rosterFiles(tb testing.TB) map[string][]byte {
+	tb.Helper()
+	folder := os.DirFS(rosterFolder)
+	names, err := fs.Glob(folder, "*.csv")
+	if err != nil || len(names) == 0 {
+		tb.Fatal("no files: ", err)
+	}
+	files := make(map[string][]byte, len(names))
+	for _, name := range names {
+		if files[name], err = fs.ReadFile(folder, name); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return files
+}
+
+// describe reads a roster file and writes down all that comes out.
+func describe(t *testing.T, file io.Reader) string {
+	t.Helper()
+	var b strings.Builder
+	r, err := provisioning.NewRosterReader(file, provisioning.RosterOptions{})
+	if err != nil {
+		fatal, ok := errors.AsType[*provisioning.RosterError](err)
+		if !ok {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "error %s\n%s\n", fatal.Code, fatal.Message)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "header %q\n", r.Header())
+	for _, field := range provisioning.Fields() {
+		if column, ok := r.Mapping()[field]; ok {
+			fmt.Fprintf(&b, "%s = %q\n", field, column)
+		}
+	}
+	for {
+		row, reject, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return b.String()
+		case err != nil:
+			t.Fatal(err)
+		case reject != nil:
+			fmt.Fprintf(&b, "\nline %d rejected: %s in %q\n\t%s\n\t%q\n", reject.Line, reject.Code, reject.Column, reject.Message, reject.Record)
+		default:
+			fmt.Fprintf(&b, "\nline %d\n", row.Line)
+			for _, value := range []struct {
+				field provisioning.Field
+				text  string
+			}{
+				{provisioning.FieldName, row.Name},
+				{provisioning.FieldOwnerEmail, row.OwnerEmail},
+				{provisioning.FieldRef, row.Ref},
+				{provisioning.FieldOwnerName, row.OwnerName},
+				{provisioning.FieldAccountID, row.AccountID},
+				{provisioning.FieldRoute, row.Route},
+				{provisioning.FieldSiteURL, row.SiteURL},
+				{provisioning.FieldLocale, row.Locale},
+				{provisioning.FieldTimeZone, row.TimeZone},
+			} {
+				if value.text != "" {
+					fmt.Fprintf(&b, "\t%s = %q\n", value.field, value.text)
+				}
+			}
+			if row.Tags != nil {
+				fmt.Fprintf(&b, "\ttags = %q\n", row.Tags)
+			}
+			for _, column := range slices.Sorted(maps.Keys(row.Extra)) {
+				fmt.Fprintf(&b, "\textra %q = %q\n", column, row.Extra[column])
+			}
+		}
+	}
+}
+
+// TestRosterReaderCells gives one cell of an otherwise sound row and looks at the value or the code.
+func TestRosterReaderCells(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat
+	tests := []struct {
+		field provisioning.Field
+		cell  string
+		want  string
+		code  provisioning.RejectCode
+	}{
+		{"name", "  Acme\u00a0 \u2003Bakery\t", "Acme Bakery", ""},
+		{"name", "Acme\r\n  Bakery", "Acme Bakery", ""},
+		{"name", "Cafe\u0301", "Café", ""},
+		{"name", "\u202egnirts\u200b", "gnirts", ""},
+		{"name", "خانه\u200cدار", "خانه\u200cدار", ""}, // a joiner that the script needs
+		{"name", long("é", 200), long("é", 200), ""},
+		{"name", long("é", 201), "", provisioning.RejectNameTooLong},
+		{"name", " \u200b\n ", "", provisioning.RejectNameMissing},
+		{"name", "a\x00b", "", provisioning.RejectControlCharacter},
+		{"name", "a\u0085b", "a b", ""},
+		{"name", "a\u0099b", "", provisioning.RejectControlCharacter},
+		{"name", "a\ufffdb", "", provisioning.RejectBadEncoding},
+		{"name", "'=1+1", "=1+1", ""},
+		{"name", "''=1+1", "'=1+1", ""},
+		{"name", "'Acme'", "'Acme'", ""},
+
+		{"owner_email", " Ann.Smith+x@Example.COM ", "Ann.Smith+x@example.com", ""},
+		{"owner_email", "ann@example.com\n", "ann@example.com", ""},
+		{"owner_email", "\ufeffann@exam\u200bple.com", "ann@example.com", ""},
+		{"owner_email", "o'brien@example.com", "o'brien@example.com", ""},
+		{"owner_email", "'-x@example.com", "-x@example.com", ""},
+		{"owner_email", "ann@bücher.example", "ann@xn--bcher-kva.example", ""},
+		{"owner_email", "ann@BÜCHER.example", "ann@xn--bcher-kva.example", ""},
+		{"owner_email", "ann@xn--bcher-kva.example", "ann@xn--bcher-kva.example", ""},
+		{"owner_email", "ann@例え。テスト", "ann@xn--r8jz45g.xn--zckzah", ""},
+		{"owner_email", "jürgen@example.com", "jürgen@example.com", ""},
+		{"owner_email", "ann@a1.3com.example", "ann@a1.3com.example", ""},
+		{"owner_email", long("a", 64) + "@example.com", long("a", 64) + "@example.com", ""},
+		{"owner_email", "", "", provisioning.RejectEmailMissing},
+		{"owner_email", "ann", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@localhost", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@[127.0.0.1]", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@127.0.0.1", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@example.com.", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@.example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@-a.example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@a-.example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@a_b.example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@xn--a.example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@" + long("a", 64) + ".example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@" + long("a.", 126) + "example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", long("a", 64) + "@" + long("a.", 92) + "example", "", provisioning.RejectEmailInvalid},
+		{"owner_email", long("a", 65) + "@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", long("é", 33) + "@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", ".ann@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann.@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "a..b@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", `"ann smith"@example.com`, "", provisioning.RejectEmailInvalid},
+		{"owner_email", `"ann"@example.com`, "", provisioning.RejectEmailInvalid},
+		{"owner_email", "Ann <ann@example.com>", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "<ann@example.com>", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "mailto:ann@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@example.com;bob@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann(work)@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "o’brien@example.com", "", provisioning.RejectEmailInvalid},
+		{"owner_email", "ann@example.com\r\nBcc: bob@example.com", "", provisioning.RejectControlCharacter},
+
+		{"ref", "ACME 1", "ACME 1", ""},
+		{"ref", long("é", 128), long("é", 128), ""},
+		{"ref", long("é", 129), "", provisioning.RejectRefTooLong},
+		{"ref", "a\nb", "", provisioning.RejectControlCharacter},
+
+		{"owner_name", "Ann\n Smith", "Ann Smith", ""},
+		{"owner_name", long("a", 201), "", provisioning.RejectNameTooLong},
+
+		{"account_id", "a07e1lxqqqo0", "a07e1lxqqqo0", ""},
+		{"account_id", "A-b_9", "A-b_9", ""},
+		{"account_id", long("a", 65), "", provisioning.RejectAccountIDInvalid},
+		{"account_id", "1.2E+15", "", provisioning.RejectAccountIDInvalid},
+		{"account_id", "ä1", "", provisioning.RejectAccountIDInvalid},
+		{"account_id", "0015g00000ABCDE", "", provisioning.RejectAccountIDInvalid},
+
+		{"route", "", "", ""},
+		{"route", "PARTNER", "partner", ""},
+		{"route", "boss", "", provisioning.RejectRouteUnknown},
+
+		{"site_url", "", "", ""},
+		{"site_url", "example.com", "https://example.com", ""},
+		{"site_url", "Example.com:8443/a b", "https://example.com:8443/a%20b", ""},
+		{"site_url", "http://WWW.Bücher.example/?q=1#x", "http://www.xn--bcher-kva.example/?q=1#x", ""},
+		{"site_url", "ftp://example.com", "", provisioning.RejectURLInvalid},
+		{"site_url", "javascript:alert(1)", "", provisioning.RejectURLInvalid},
+		{"site_url", "https://user:secret@example.com", "", provisioning.RejectURLInvalid},
+		{"site_url", "mailto:ann@example.com", "", provisioning.RejectURLInvalid},
+		{"site_url", "//example.com", "", provisioning.RejectURLInvalid},
+		{"site_url", "n/a", "", provisioning.RejectURLInvalid},
+		{"site_url", "https://", "", provisioning.RejectURLInvalid},
+		{"site_url", "example.com/" + long("a", 2048), "", provisioning.RejectURLInvalid},
+
+		{"locale", "en_US", "en-US", ""},
+		{"locale", "PT-br", "pt-BR", ""},
+		{"locale", "english", "", provisioning.RejectLocaleInvalid},
+
+		{"time_zone", "Europe/Berlin", "Europe/Berlin", ""},
+		{"time_zone", "UTC", "UTC", ""},
+		{"time_zone", "Local", "", provisioning.RejectTimeZoneInvalid},
+		{"time_zone", "../../etc/passwd", "", provisioning.RejectTimeZoneInvalid},
+		{"time_zone", "CET+1", "", provisioning.RejectTimeZoneInvalid},
+
+		{"tags", "a, B;c|a,, b ", "a,B,c,b", ""},
+		{"tags", " ; ", "", ""},
+		{"tags", long("é", 64), long("é", 64), ""},
+		{"tags", long("é", 65), "", provisioning.RejectTagsInvalid},
+		{"tags", numbers(50), numbers(50), ""},
+		{"tags", numbers(51), "", provisioning.RejectTagsInvalid},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%s %.40q", test.field, test.cell), func(t *testing.T) {
+			t.Parallel()
+			record := map[provisioning.Field]string{"name": "Acme", "owner_email": "ann@example.com", test.field: test.cell}
+			var header, cells []string
+			for field, cell := range record {
+				header, cells = append(header, string(field)), append(cells, cell)
+			}
+			rows, rejects := readAll(t, writeCSV(t, ',', header, cells))
+			if test.code != "" {
+				if len(rejects) != 1 {
+					t.Fatalf("got %+v, want it rejected", rows)
+				}
+				if got := rejects[0]; got.Code != test.code || got.Column != string(test.field) || !strings.HasSuffix(got.Message, ".") {
+					t.Errorf("got %s in %q: %s; want %s", got.Code, got.Column, got.Message, test.code)
+				}
+				return
+			}
+			if len(rows) != 1 {
+				t.Fatalf("rejected: %+v", rejects)
+			}
+			row := rows[0]
+			got := map[provisioning.Field]string{
+				"name": row.Name, "owner_email": row.OwnerEmail, "ref": row.Ref, "owner_name": row.OwnerName,
+				"account_id": row.AccountID, "route": row.Route, "site_url": row.SiteURL, "locale": row.Locale,
+				"time_zone": row.TimeZone, "tags": strings.Join(row.Tags, ","),
+			}[test.field]
+			if got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func numbers(n int) string {
+	tags := make([]string, n)
+	for i := range tags {
+		tags[i] = strconv.Itoa(i)
+	}
+	return strings.Join(tags, ",")
+}
+
+func TestRosterReaderMap(t *testing.T) {
+	t.Parallel()
+	type columns = map[provisioning.Field]string
+	tests := []struct {
+		name   string
+		header string
+		chosen columns
+		want   columns
+		code   provisioning.RosterErrorCode
+	}{
+		{"own names", "owner_email,name", nil, columns{"name": "name", "owner_email": "owner_email"}, ""},
+		{"any spelling", " OWNER-E.Mail ,N a m e", nil, columns{"name": "N a m e", "owner_email": "OWNER-E.Mail"}, ""},
+		{"own name before synonym", "Email,Company,name,owner_email", nil, columns{"name": "name", "owner_email": "owner_email"}, ""},
+		{"literal name before spelling", "Name,name,Email", nil, columns{"name": "name", "owner_email": "Email"}, ""},
+		{"better synonym", "Company,Client,E-mail,Contact email", nil, columns{"name": "Client", "owner_email": "Contact email"}, ""},
+		{"accents", "Société,Courriel", nil, columns{"name": "Société", "owner_email": "Courriel"}, ""},
+		{"chosen", "Brand,Name,Email", columns{"name": "Brand"}, columns{"name": "Brand", "owner_email": "Email"}, ""},
+		{"chosen by spelling", "Brand,Email", columns{"name": "BRAND"}, columns{"name": "Brand", "owner_email": "Email"}, ""},
+		{"chosen literally", "Brand,brand,Email", columns{"name": "brand"}, columns{"name": "brand", "owner_email": "Email"}, ""},
+		{"chosen column is taken", "Name,Account ID,Email", columns{"ref": "Account ID"}, columns{"name": "Name", "owner_email": "Email", "ref": "Account ID"}, ""},
+		{"left without column", "Name,Locale,Email", columns{"locale": ""}, columns{"name": "Name", "owner_email": "Email"}, ""},
+		{"chosen one of two", "E-mail,Email,Name", columns{"owner_email": "Email"}, columns{"name": "Name", "owner_email": "Email"}, ""},
+
+		{"required left without column", "Name,Email", columns{"name": ""}, nil, provisioning.RosterColumnMissing},
+		{"two of one meaning", "E-mail,Email,Name", nil, nil, provisioning.RosterColumnDuplicate},
+		{"two of one header", "name,name,Email", nil, nil, provisioning.RosterColumnDuplicate},
+		{"chosen is double", "Brand,Brand,Email", columns{"name": "Brand"}, nil, provisioning.RosterColumnDuplicate},
+		{"chosen is absent", "Name,Email", columns{"ref": "Key"}, nil, provisioning.RosterMapInvalid},
+		{"chosen twice", "Name,Email", columns{"ref": "Name", "name": "Name"}, nil, provisioning.RosterMapInvalid},
+		{"unknown field", "Name,Email", columns{"brand": "Name"}, nil, provisioning.RosterMapInvalid},
+		{"data for header", "Acme,ann@example.com", nil, nil, provisioning.RosterHeaderMissing},
+		{"neither", "Brand,Phone", nil, nil, provisioning.RosterColumnMissing},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r, err := provisioning.NewRosterReader(strings.NewReader(test.header+"\n"), provisioning.RosterOptions{Map: test.chosen})
+			if test.code != "" {
+				if fatal, ok := errors.AsType[*provisioning.RosterError](err); !ok || fatal.Code != test.code {
+					t.Errorf("got %v, want %s", err, test.code)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, r.Mapping()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRosterReaderAllMistakes looks at a row with several: the first column gives the code.
+func TestRosterReaderAllMistakes(t *testing.T) {
+	t.Parallel()
+	_, rejects := readAll(t, strings.NewReader("route,owner_email,name\nboss,ann,Acme,x\n"))
+	if len(rejects) != 1 || rejects[0].Code != provisioning.RejectRouteUnknown || rejects[0].Column != "route" {
+		t.Fatalf("got %+v", rejects)
+	}
+	for _, part := range []string{"boss", "owner_email: ", "has no @", "column 4: ", "4 cells"} {
+		if !strings.Contains(rejects[0].Message, part) {
+			t.Errorf("%q is not in %q", part, rejects[0].Message)
+		}
+	}
+}
+
+func TestRosterReaderBounds(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	header := "name,owner_email,Notes\n"
+	sound := "Acme,ann@example.com,"
+	tests := []struct {
+		name string
+		row  string
+		code provisioning.RejectCode
+	}{
+		{"cell of 1 MiB", sound + strings.Repeat("x", mib), ""},
+		{"quoted cell of 1 MiB", sound + `"` + strings.Repeat("x\n", mib/2) + `"`, ""},
+		{"longer cell", sound + strings.Repeat("x", mib+1), provisioning.RejectRowTooLong},
+		{"longer quoted cell", sound + `"` + strings.Repeat("x", mib+1) + `"`, provisioning.RejectRowTooLong},
+		{"much longer cell", sound + strings.Repeat("x", 9*mib), provisioning.RejectRowTooLong},
+		{"row beyond 4 MiB", strings.Repeat(strings.Repeat("x", mib-1)+",", 5), provisioning.RejectRowTooLong},
+		{"1,000 columns", sound + strings.Repeat(",", 997), ""},
+		{"1,001 columns", sound + strings.Repeat(",", 998), provisioning.RejectRowTooLong},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			rows, rejects := readAll(t, strings.NewReader(header+test.row+"\nLast,last@example.com,\n"))
+			want := 2
+			if test.code != "" {
+				want = 1
+				if len(rejects) != 1 || rejects[0].Code != test.code || rejects[0].Line != 2 {
+					t.Errorf("got rejects %.300v, want %s", rejects, test.code)
+				}
+			}
+			if len(rows) != want {
+				t.Fatalf("got %d rows, want %d", len(rows), want)
+			}
+			last := rows[len(rows)-1]
+			if wantLine := 3 + strings.Count(test.row, "\n"); last.Name != "Last" || last.Line != wantLine {
+				t.Errorf("the last row is %q on line %d, want it on line %d", last.Name, last.Line, wantLine)
+			}
+		})
+	}
+}
+
+// TestRosterReaderLateByte has the first byte that is not UTF-8 behind the part that tells the encoding.
+func TestRosterReaderLateByte(t *testing.T) {
+	t.Parallel()
+	var file strings.Builder
+	file.WriteString("name,owner_email\n")
+	line := 2
+	for ; file.Len() < 4<<20; line++ {
+		file.WriteString("Plain,plain@example.com\n")
+	}
+	file.WriteString("Caf\xe9,cafe@example.com\nLast,last@example.com\n")
+	rows, rejects := readAll(t, strings.NewReader(file.String()))
+	if len(rejects) != 1 || rejects[0].Code != provisioning.RejectBadEncoding || rejects[0].Line != line {
+		t.Errorf("got %+v, want line %d rejected", rejects, line)
+	}
+	if last := rows[len(rows)-1]; last.Name != "Last" {
+		t.Errorf("the last row is %+v", last)
+	}
+}
+
+// TestRosterReaderManyQuotes reads files that a reader which looks ahead for the closing quote again and
+// again would read for hours.
+func TestRosterReaderManyQuotes(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{
+		"closed far away":  "\"a\n,\"",
+		"never closed":     "\"\"\"a\n",
+		"doubled for ever": "\"\"\n\"\"\"\"",
+		"odd":              "x,\"\n",
+		"run of spaces":    "     \n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := "name,owner_email\n" + strings.Repeat(line, 5<<20/len(line)) + "\nLast,last@example.com\n"
+			r, err := provisioning.NewRosterReader(strings.NewReader(file), provisioning.RosterOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for {
+				row, reject, err := r.Next()
+				if errors.Is(err, io.EOF) {
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if reject == nil && row.Name != "Last" {
+					t.Fatalf("%+v passed for a client", row)
+				}
+			}
+		})
+	}
+}
+
+func TestRosterReaderReadError(t *testing.T) {
+	t.Parallel()
+	file := io.MultiReader(strings.NewReader("name,owner_email\n"+strings.Repeat("Acme,ann@example.com\n", 100_000)),
+		iotest.ErrReader(io.ErrUnexpectedEOF))
+	r, err := provisioning.NewRosterReader(file, provisioning.RosterOptions{})
+	for err == nil {
+		_, _, err = r.Next()
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+	if _, err = provisioning.NewRosterReader(iotest.ErrReader(io.ErrClosedPipe), provisioning.RosterOptions{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+}
+
+// TestRosterReaderRoundTrip writes rows in any of the encodings, delimiters and line ends.
+func TestRosterReaderRoundTrip(t *testing.T) {
+	t.Parallel()
+	bom := unicode.UseBOM
+	encodings := map[string]encoding.Encoding{
+		"UTF-8":          encoding.Nop,
+		"UTF-8 with BOM": unicode.UTF8BOM,
+		"UTF-16LE":       unicode.UTF16(unicode.LittleEndian, bom),
+		"UTF-16BE":       unicode.UTF16(unicode.BigEndian, bom),
+		"Windows-1252":   charmap.Windows1252,
+	}
+	cell := rapid.OneOf(
+		rapid.String(),
+		rapid.StringMatching(`['=+@"a-z ,;|\n\té€]{0,12}`),
+		rapid.SampledFrom([]string{"", `"`, "\n", "\r\n", "a\rb", "日本", "Ünï", "“quoted”", "'=1", "sep=;"}),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.SampledFrom(slices.Sorted(maps.Keys(encodings))).Draw(t, "encoding")
+		delimiter := rapid.SampledFrom([]rune{',', ';', '\t', '|'}).Draw(t, "delimiter")
+		newline := rapid.SampledFrom([]string{"\n", "\r\n", "\r"}).Draw(t, "newline")
+		records := rapid.SliceOfN(rapid.SliceOfN(cell, 2, 2), 0, 8).Draw(t, "records")
+
+		var file bytes.Buffer
+		fmt.Fprintf(&file, "name%[1]cowner_email%[1]cA%[1]cB%[2]s", delimiter, newline)
+		var want [][]string
+		for i, record := range records {
+			for j, cell := range record {
+				cell = strings.Map(func(r rune) rune {
+					if _, ok := charmap.Windows1252.EncodeRune(r); !ok && name == "Windows-1252" || r == utf8.RuneError {
+						return '?'
+					}
+					return r
+				}, cell)
+				record[j] = cell
+			}
+			record = append([]string{fmt.Sprint("Client ", i), "ann@example.com"}, record...)
+			want = append(want, record)
+			for j, cell := range record {
+				if j > 0 {
+					file.WriteRune(delimiter)
+				}
+				// An apostrophe before a formula is taken away: that is NeutralizeFormula's other half.
+				cell = provisioning.NeutralizeFormula(cell)
+				file.WriteString(`"` + strings.ReplaceAll(cell, `"`, `""`) + `"`)
+			}
+			file.WriteString(newline)
+		}
+		data, err := encodings[name].NewEncoder().Bytes(file.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := provisioning.NewRosterReader(bytes.NewReader(data), provisioning.RosterOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [][]string
+		for {
+			row, reject, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reject != nil {
+				if reject.Code != provisioning.RejectControlCharacter {
+					t.Fatalf("rejected: %+v", reject)
+				}
+				for j, cell := range want[len(got)] { // NUL cannot be stored.
+					want[len(got)][j] = strings.ReplaceAll(cell, "\x00", "\ufffd")
+				}
+				row.Record = reject.Record
+			}
+			got = append(got, row.Record)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("(-want +got)\n%s", diff)
+		}
+	})
+}
+
+// TestRosterReaderStandardCSV reads what encoding/csv writes.
+func TestRosterReaderStandardCSV(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		delimiter := rapid.SampledFrom([]rune{',', ';', '\t', '|'}).Draw(t, "delimiter")
+		notes := rapid.SliceOf(rapid.StringMatching(`["a-z ,;|\n\t]{0,12}`)).Draw(t, "notes")
+		records := [][]string{{"name", "owner_email", "Notes"}}
+		for _, note := range notes {
+			records = append(records, []string{"Acme", "ann@example.com", note})
+		}
+		rows, rejects := readAll(t, writeCSV(t, delimiter, records...))
+		if len(rejects) > 0 || len(rows) != len(notes) {
+			t.Fatalf("got %d rows of %d, rejects %+v", len(rows), len(notes), rejects)
+		}
+		for i, row := range rows {
+			if row.Record[2] != notes[i] {
+				t.Fatalf("got %q, want %q", row.Record[2], notes[i])
+			}
+		}
+	})
+}
+
+func TestNeutralizeFormula(t *testing.T) {
+	t.Parallel()
+	for cell, want := range map[string]string{
+		"":             "",
+		"Acme":         "Acme",
+		"'Acme'":       "'Acme'",
+		"=1+1":         "'=1+1",
+		"+1 555":       "'+1 555",
+		"-5":           "'-5",
+		"@SUM(A1)":     "'@SUM(A1)",
+		"\t=1":         "'\t=1",
+		"\r=1":         "'\r=1",
+		"\n=1":         "'\n=1",
+		"＝1":           "'＝1",
+		"＋1":           "'＋1",
+		"－1":           "'－1",
+		"＠x":           "'＠x",
+		"'=1":          "''=1",
+		"''＝1":         "'''＝1",
+		"\xff":         "\xff",
+		"ann@acme.com": "ann@acme.com",
+	} {
+		if got := provisioning.NeutralizeFormula(cell); got != want {
+			t.Errorf("NeutralizeFormula(%q) = %q, want %q", cell, got, want)
+		}
+	}
+}
+
+// TestRosterReaderAddresses holds every accepted address against the standard library's parser.
+func TestRosterReaderAddresses(t *testing.T) {
+	t.Parallel()
+	address := rapid.OneOf(
+		rapid.StringMatching(`[a-zA-Z0-9.!#$%&'*+/=?^_{|}~"(),:;<>@\[\] é-]{1,12}@[a-zA-Z0-9.ü_-]{1,12}\.[a-z0-9.]{1,4}`),
+		rapid.StringMatching(`[a-z]([a-z.+-]{0,10}[a-z])?@[a-z0-9]([a-z0-9.-]{0,10}[a-z])?\.[a-z]{2,4}`),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		typed := address.Draw(t, "address")
+		rows, _ := readAll(t, writeCSV(t, ',', []string{"name", "owner_email"}, []string{"Acme", typed}))
+		if len(rows) == 0 {
+			return
+		}
+		got := rows[0].OwnerEmail
+		parsed, err := mail.ParseAddress(got)
+		if err != nil || parsed.Address != got || parsed.Name != "" {
+			t.Fatalf("%q was accepted as %q, which net/mail reads as %v, %v", typed, got, parsed, err)
+		}
+		local, domain, _ := strings.Cut(got, "@")
+		if len(got) > 254 || len(local) > 64 || !strings.Contains(domain, ".") || strings.ToLower(domain) != domain {
+			t.Fatalf("%q was accepted as %q", typed, got)
+		}
+	})
+}
+
+// FuzzRosterReader reads anything. Whatever it is, reading ends, and every record that is not blank gives
+// one client or one reject, in the order of the lines, fit to be stored.
+func FuzzRosterReader(f *testing.F) {
+	for _, data := range rosterFiles(f) {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := provisioning.NewRosterReader(bytes.NewReader(data), provisioning.RosterOptions{})
+		if err != nil {
+			if _, ok := errors.AsType[*provisioning.RosterError](err); !ok {
+				t.Fatal(err)
+			}
+			return
+		}
+		if header := r.Header(); len(header) == 0 || !utf8.ValidString(strings.Join(header, "")) {
+			t.Fatalf("header %q", header)
+		}
+		lines := 1 + bytes.Count(data, []byte("\n")) + bytes.Count(data, []byte("\r"))
+		for last := 0; ; {
+			row, reject, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reject != nil {
+				if reject.Code == "" || reject.Message == "" || row.Line != 0 {
+					t.Fatalf("reject %+v beside row %+v", reject, row)
+				}
+				row.Line, row.Record = reject.Line, reject.Record
+				row.Name = reject.Message
+			} else if local, domain, _ := strings.Cut(row.OwnerEmail, "@"); row.Name == "" || local == "" || domain == "" {
+				t.Fatalf("row without name or address: %+v", row)
+			}
+			if row.Line <= last || row.Line > lines {
+				t.Fatalf("line %d after %d of %d", row.Line, last, lines)
+			}
+			last = row.Line
+			for _, text := range append(row.Record, row.Name, row.OwnerName, row.Ref, row.SiteURL) {
+				if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+					t.Fatalf("%q cannot be stored", text)
+				}
+			}
+		}
+	})
+}
+
+// fataler is what *testing.T and *rapid.T share.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func readAll(t fataler, file io.Reader) (rows []provisioning.Row, rejects []provisioning.Reject) {
+	t.Helper()
+	r, err := provisioning.NewRosterReader(file, provisioning.RosterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		row, reject, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return rows, rejects
+		case err != nil:
+			t.Fatal(err)
+		case reject != nil:
+			rejects = append(rejects, *reject)
+		default:
+			rows = append(rows, row)
+		}
+	}
+}
+
+func writeCSV(t fataler, delimiter rune, records ...[]string) io.Reader {
+	t.Helper()
+	var file bytes.Buffer
+	w := csv.NewWriter(&file)
+	w.Comma = delimiter
+	if err := w.WriteAll(records); err != nil {
+		t.Fatal(err)
+	}
+	return &file
+}
