@@ -1,0 +1,24 @@
+// Package browsertest drives the built program with Chromium, as its people do: an owner with a phone,
+// an operator at a desk. It is a module of its own, so that nobody who builds or tests Countersign needs
+// a browser, and it imports nothing of Countersign: what it knows is what the program prints and serves.
+//
+//	go test -race -count=1 .
+//
+// (-count=1, because Go remembers a result as long as nothing changes in this folder)
+//
+//	lab_test.go          what the tests share: the program, a demo, a browser
+//	program_test.go      running the program, as a process or for one command
+//	demo_test.go         a demo, its owners and their mail
+//	tab_test.go          one tab of somebody's browser, and how a person uses it
+//	trouble_test.go      what must not happen in a tab: errors, violations, failed requests
+//	inspect_test.go      how a page must be built, at every width (rules.js), and its screenshots
+//	walk_test.go         the whole way from a roster to the console
+//	owner_test.go        every other way through the owner's pages
+//	console_test.go      the operator's pages
+//	keyboard_test.go     every page without a mouse
+//	screenshots_test.go  simulated owners at work, and the pictures of the README
+//
+// Where no Chromium is installed the tests are skipped; they fail if COUNTERSIGN_TEST_REQUIRE_BROWSER is
+// set, so that a green run of a build server means that a browser has seen the pages. With
+// COUNTERSIGN_SCREENSHOTS set to a folder, every page that a test inspects is painted there.
+package browsertest

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/joho/godotenv"
+	"golang.org/x/net/idna"
+
+	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/migrations/postgres"
+	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/constantcontact"
+)
+
+// config is what a user sets by environment variables. README.md describes each.
+type config struct {
+	DatabaseURL   provisioning.Secret `env:"DATABASE_URL"`
+	DataDir       string              `env:"DATA_DIR"`
+	Listen        string              `env:"LISTEN" envDefault:"127.0.0.1:8080"`
+	PublicURL     string              `env:"PUBLIC_URL"`
+	MetricsListen string              `env:"METRICS_LISTEN"`
+	VaultKeys     provisioning.Secret `env:"VAULT_KEYS"`
+
+	TrustedProxies []string `env:"TRUSTED_PROXIES" envDefault:"127.0.0.0/8,::1"`
+
+	AgencyName      string `env:"AGENCY_NAME"`
+	AgencyMailbox   string `env:"AGENCY_MAILBOX"`
+	UsernamePattern string `env:"USERNAME_PATTERN" envDefault:"{local}+{slug}@{domain}"`
+	UsernameMax     string `env:"USERNAME_MAX" envDefault:"50"`
+
+	SMTPURL     provisioning.Secret `env:"SMTP_URL"`
+	MailFrom    string              `env:"MAIL_FROM"`
+	MailReplyTo string              `env:"MAIL_REPLY_TO"`
+
+	OAuthClientID     string              `env:"OAUTH_CLIENT_ID"`
+	OAuthClientSecret provisioning.Secret `env:"OAUTH_CLIENT_SECRET"`
+	OAuthScopes       string              `env:"OAUTH_SCOPES" envDefault:"account_read contact_data campaign_data offline_access"`
+	OAuthPKCE         string              `env:"OAUTH_PKCE" envDefault:"on"`
+	OAuthPrompt       string              `env:"OAUTH_PROMPT" envDefault:"login"`
+
+	AuthorizeURL string `env:"PROVIDER_AUTHORIZE_URL"`
+	TokenURL     string `env:"PROVIDER_TOKEN_URL"`
+	APIURL       string `env:"PROVIDER_API_URL"`
+
+	// What follows is derived while the settings are checked.
+
+	namer *provisioning.Namer // nil without an agency mailbox
+	vault *authflow.Vault     // nil with the private server: its key file is read when it is opened
+	pkce  bool
+}
+
+const prefix = "COUNTERSIGN_"
+
+// secretSettings may also be given as the path of a file, in a variable of the same name and _FILE.
+func secretSettings() []string {
+	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "OAUTH_CLIENT_SECRET"}
+}
+
+// readEnvironment returns the environment, with the lines of envFile where it says nothing itself and
+// with the content of the files that _FILE variables name.
+func readEnvironment(envFile string) (map[string]string, error) {
+	environment := make(map[string]string)
+	var mistakes []error
+	if envFile != "" {
+		lines, err := godotenv.Read(envFile)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("  --env-file: %w", err))
+		}
+		maps.Copy(environment, lines)
+	}
+	for _, line := range os.Environ() { //nolint:forbidigo // This is the one place.
+		name, value, _ := strings.Cut(line, "=")
+		environment[name] = value
+	}
+	for _, name := range secretSettings() {
+		name = prefix + name
+		path := environment[name+"_FILE"]
+		if path == "" {
+			continue
+		}
+		if environment[name] != "" {
+			mistakes = append(mistakes, fmt.Errorf("  %s and %s_FILE are both set: remove one", name, name))
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("  %s_FILE: %w", name, err))
+			continue
+		}
+		environment[name] = strings.TrimSpace(string(content))
+	}
+	return environment, errors.Join(mistakes...)
+}
+
+// loadConfig reads and checks the settings. Its error names every mistake, each with its cure.
+func loadConfig(envFile string) (config, error) {
+	environment, unread := readEnvironment(envFile)
+	c, err := env.ParseAsWithOptions[config](env.Options{Prefix: prefix, Environment: environment})
+	if err != nil {
+		return config{}, err // All settings are texts, so that check finds every mistake.
+	}
+	if c.DataDir == "" && c.DatabaseURL == "" {
+		c.DataDir, err = postgres.DefaultDataDir(environment["XDG_DATA_HOME"])
+		if err != nil {
+			return config{}, err
+		}
+	}
+	if err := errors.Join(unread, c.check()); err != nil {
+		return config{}, fmt.Errorf("the settings have mistakes:\n%w", err)
+	}
+	return c, nil
+}
+
+// check completes the settings and returns all mistakes together.
+func (c *config) check() error {
+	var mistakes []error
+	mistake := func(name, format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("  "+prefix+name+": "+format, args...))
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err != nil {
+		mistake("LISTEN", "%q is not host:port, such as 127.0.0.1:8080", c.Listen)
+	} else if c.PublicURL == "" {
+		if host == "" || host == "0.0.0.0" || host == "::" {
+			host = "localhost"
+		}
+		_, port, _ := net.SplitHostPort(c.Listen)
+		c.PublicURL = "http://" + net.JoinHostPort(host, port)
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	if err := checkPublicURL(c.PublicURL); err != nil {
+		mistake("PUBLIC_URL", "%w", err)
+	}
+	for _, proxy := range c.TrustedProxies {
+		_, notNetwork := netip.ParsePrefix(proxy)
+		if _, notAddress := netip.ParseAddr(proxy); notNetwork != nil && notAddress != nil {
+			mistake("TRUSTED_PROXIES", "%q is neither an address nor a network, such as 10.0.0.0/8", proxy)
+		}
+	}
+	if c.MetricsListen != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+			mistake("METRICS_LISTEN", "%q is not host:port, such as 127.0.0.1:9090", c.MetricsListen)
+		}
+	}
+	if c.VaultKeys != "" {
+		vault, err := authflow.ParseVaultKeys(c.VaultKeys.Reveal())
+		if err != nil {
+			mistake("VAULT_KEYS", "%w", err)
+		}
+		c.vault = vault
+	} else if c.DatabaseURL != "" {
+		mistake("VAULT_KEYS", "is needed with a database URL, as every replica must have the same keys: "+
+			"set it to id=KEY, where KEY comes from: openssl rand -base64 32")
+	}
+	c.checkUsernames(mistake)
+	c.checkMail(mistake)
+	c.checkProvider(mistake)
+	return errors.Join(mistakes...)
+}
+
+func (c *config) checkUsernames(mistake func(string, string, ...any)) {
+	limit, badLimit := strconv.Atoi(c.UsernameMax)
+	if badLimit != nil {
+		mistake("USERNAME_MAX", "%q is not a number, such as 50", c.UsernameMax)
+	}
+	pattern, badPattern := provisioning.ParsePattern(c.UsernamePattern)
+	if badPattern != nil {
+		mistake("USERNAME_PATTERN", "%w", badPattern)
+	}
+	if c.AgencyMailbox == "" {
+		return
+	}
+	mailbox, badMailbox := provisioning.ParseMailbox(c.AgencyMailbox)
+	if badMailbox != nil {
+		mistake("AGENCY_MAILBOX", "%w", badMailbox)
+	}
+	if badLimit != nil || badPattern != nil || badMailbox != nil {
+		return
+	}
+	c.AgencyName = cmp.Or(c.AgencyName, mailbox.Domain)
+	namer, err := provisioning.NewNamer(pattern, mailbox, limit)
+	if err != nil {
+		mistake("USERNAME_PATTERN", "with this mailbox and %sUSERNAME_MAX: %w", prefix, err)
+	}
+	c.namer = namer
+}
+
+func (c *config) checkMail(mistake func(string, string, ...any)) {
+	if c.SMTPURL != "" {
+		if _, err := notify.ParseSMTPURL(c.SMTPURL.Reveal()); err != nil {
+			mistake("SMTP_URL", "%w", err)
+		}
+	}
+	if c.MailFrom == "" {
+		c.MailFrom = c.AgencyMailbox
+	}
+	for name, address := range map[string]*string{"MAIL_FROM": &c.MailFrom, "MAIL_REPLY_TO": &c.MailReplyTo} {
+		if *address == "" {
+			continue
+		}
+		parsed, err := mail.ParseAddress(*address)
+		if err != nil {
+			mistake(name, "%q is not a mail address, such as hello@example.com", *address)
+			continue
+		}
+		local, domain, _ := strings.Cut(parsed.Address, "@")
+		domain, err = idna.Lookup.ToASCII(domain) // The domain goes into every Message-ID as well.
+		if err != nil {
+			mistake(name, "the domain of %q: %w", *address, err)
+			continue
+		}
+		*address = local + "@" + domain
+	}
+	if c.SMTPURL != "" && c.MailFrom == "" {
+		mistake("MAIL_FROM", "is needed to send mail: set it to the address that owners see, such as hello@example.com")
+	}
+}
+
+func (c *config) checkProvider(mistake func(string, string, ...any)) {
+	for url, standard := range map[*string]string{
+		&c.AuthorizeURL: constantcontact.DefaultAuthorizeURL,
+		&c.TokenURL:     constantcontact.DefaultTokenURL,
+		&c.APIURL:       constantcontact.DefaultAPIURL,
+	} {
+		if *url == "" {
+			*url = standard
+		}
+	}
+	switch strings.ToLower(c.OAuthPKCE) {
+	case "on", "true", "1", "yes":
+		c.pkce = true
+	case "off", "false", "0", "no":
+	default:
+		mistake("OAUTH_PKCE", "%q is neither on nor off", c.OAuthPKCE)
+	}
+	if c.OAuthClientID == "" {
+		return
+	}
+	if _, err := constantcontact.New(c.provider()); err != nil {
+		mistakes := strings.TrimSpace(err.Error())
+		mistake("PROVIDER_… and OAUTH_…", "%s", mistakes)
+	}
+}
+
+func (c *config) provider() constantcontact.Config {
+	return constantcontact.Config{
+		ClientID:     c.OAuthClientID,
+		ClientSecret: c.OAuthClientSecret,
+		Scopes:       c.scopes(),
+		PKCE:         c.pkce,
+		Prompt:       c.OAuthPrompt,
+		RedirectURL:  c.PublicURL + "/oauth/callback",
+		AuthorizeURL: c.AuthorizeURL,
+		TokenURL:     c.TokenURL,
+		APIURL:       c.APIURL,
+	}
+}
+
+func (c *config) scopes() []string { return strings.Fields(c.OAuthScopes) }
+
+// keyFile is where the private server's vault key lives.
+func (c *config) keyFile() string { return filepath.Join(c.DataDir, "vault.key") }
+
+// checkPublicURL demands https of everything that another machine could reach: links, cookies and
+// consent must not travel in the clear.
+func checkPublicURL(raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return fmt.Errorf("%q is not a plain address such as https://connect.example.com", raw)
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	}
+	return fmt.Errorf("%q must begin with https://; http:// is for this machine only (localhost)", raw)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}

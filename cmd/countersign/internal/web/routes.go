@@ -1,0 +1,112 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/countersign/countersign/templates"
+)
+
+// routes is every address that this server answers.
+func (s *Server) routes() (http.Handler, error) {
+	gin.SetMode(gin.ReleaseMode)
+	router := gin.New()
+	router.HandleMethodNotAllowed = true
+	if err := router.SetTrustedProxies(s.Proxies); err != nil {
+		return nil, fmt.Errorf("trusted proxies: %w", err)
+	}
+	router.ContextWithFallback = true // a *gin.Context is then the request's context too
+	router.UseRawPath = true          // a client's ref may have a slash, as %2F
+	router.Use(s.recover, s.protect)
+	router.NoRoute(s.answer(func(*gin.Context) error { return errNoRoute }))
+	router.NoMethod(s.answer(func(*gin.Context) error { return errNoMethod }))
+
+	get := func(routes gin.IRoutes, path string, h handler) {
+		routes.GET(path, s.answer(h))
+		routes.HEAD(path, s.answer(h))
+	}
+
+	get(router, "/", func(c *gin.Context) error {
+		c.Redirect(http.StatusSeeOther, "/admin")
+		return nil
+	})
+	get(router, "/healthz", s.healthy)
+	get(router, "/readyz", s.ready)
+	static := gin.WrapH(s.Templates.Static())
+	router.GET(templates.StaticPath+"*file", static)
+	router.HEAD(templates.StaticPath+"*file", static)
+
+	// What owners see. Looking changes nothing; buttons are throttled.
+	get(router, "/i/:token", s.invitation)
+	get(router, "/i/:token/unsubscribe", s.askUnsubscribe)
+	for _, button := range []string{"begin", "decline", "renew"} {
+		get(router, "/i/:token/"+button, s.backToInvitation)
+	}
+	get(router, "/oauth/callback", s.callback)
+	get(router, "/consent", s.lost)
+	get(router, "/consent/:id", s.consent)
+	owners := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
+	owners.POST("/i/:token/begin", s.answer(s.begin))
+	owners.POST("/i/:token/decline", s.answer(s.decline))
+	owners.POST("/i/:token/renew", s.answer(s.renew))
+	owners.POST("/i/:token/unsubscribe", s.answer(s.unsubscribe))
+	owners.POST("/consent/:id/begin", s.answer(s.again))
+
+	// The way in for operators.
+	get(router, "/admin/sign-in", s.signInPage)
+	get(router, "/admin/enter/:token", s.entry)
+	gate := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
+	gate.POST("/admin/sign-in", s.answer(s.signIn))
+	gate.POST("/admin/enter/:token", s.answer(s.enter))
+	gate.POST("/admin/sign-out", s.answer(s.signOut))
+
+	// What signed-in operators see.
+	console := router.Group("/admin", s.requireOperator())
+	get(console, "", s.progress)
+	get(console, "/progress", s.progressFragment)
+	get(console, "/clients", s.clients)
+	get(console, "/clients/:id", s.client)
+	get(console, "/imports", s.imports)
+	get(console, "/imports/:id/rejects.csv", s.rejects)
+
+	s.api(router)
+	return router, nil
+}
+
+// recover answers a panic like any error of ours. http.ErrAbortHandler is not one: it breaks off an
+// answer that has begun.
+func (s *Server) recover(c *gin.Context) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p)
+		default:
+			s.fail(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			c.Abort()
+		}
+	}()
+	c.Next()
+}
+
+// healthy tells that the process answers.
+func (s *Server) healthy(c *gin.Context) error {
+	c.String(http.StatusOK, "ok\n")
+	return nil
+}
+
+// ready tells that requests can be served: the database answers.
+func (s *Server) ready(c *gin.Context) error {
+	if s.Ready != nil {
+		if err := s.Ready(c); err != nil {
+			s.Log.WarnContext(c, "not ready", "err", err)
+			c.String(http.StatusServiceUnavailable, "the database does not answer\n")
+			return nil
+		}
+	}
+	c.String(http.StatusOK, "ok\n")
+	return nil
+}

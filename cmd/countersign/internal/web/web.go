@@ -1,0 +1,60 @@
+// Package web is the HTTP edge: it turns requests into calls of the rooms, and what they answer into
+// pages and JSON. It has no rules and no SQL of its own.
+//
+//	routes.go    every route, with what guards it
+//	owner.go     the owner's walk: invitation, consent, ending
+//	gate.go      set-up, sign-in, sign-out, and the check of a session
+//	console.go   progress, clients, imports, for signed-in operators
+//	words.go     what events and actors are called on pages
+//	api.go       JSON under /api/v1, for keys with the right scope
+//	problem.go   the one table from error to status, and who is told what
+//	guard.go     headers, cookies, limits, cross-origin check
+//
+// A handler returns an error and never answers it: problem.go does, logs it once, and hides what a
+// visitor need not know.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/templates"
+)
+
+// Server serves everything that Countersign shows. All fields are needed unless they say otherwise.
+type Server struct {
+	Store      *provisioning.Store
+	Inviter    *provisioning.Inviter
+	Importer   *provisioning.Importer // nil if there is no agency mailbox to make usernames of
+	Links      *authflow.Links
+	Flow       *authflow.Flow
+	Mailer     *notify.Mailer
+	Admin      *admin.Store
+	Templates  *templates.Set
+	Letterhead templates.Letterhead
+	Scopes     []string                    // what owners are asked for
+	PublicURL  string                      // https, or http on this machine
+	Proxies    []string                    // addresses and networks whose X-Forwarded-For is believed
+	Version    string                      // of the program
+	Ready      func(context.Context) error // nil if requests can be served
+	Now        func() time.Time
+	Log        *slog.Logger
+
+	doors *doors
+}
+
+// Handler returns the server's routes. It fails if Proxies has something that is no address or network.
+func (s *Server) Handler() (http.Handler, error) {
+	s.doors = newDoors()
+	return s.routes()
+}
+
+// secure tells whether browsers reach us by https.
+func (s *Server) secure() bool { return strings.HasPrefix(s.PublicURL, "https://") }

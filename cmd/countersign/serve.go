@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/cmd/countersign/internal/web"
+	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/queue"
+)
+
+const (
+	mailWorkers  = 10               // mails sent at once, and connections kept, in one process
+	drainTime    = 20 * time.Second // that running requests and jobs have when the process is told to end
+	foldInterval = 15 * time.Second
+	sweepPause   = time.Minute
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service: pages, API and mail",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(p.envFile)
+			if err != nil {
+				return err
+			}
+			return p.serve(cmd.Context(), c)
+		},
+	}
+}
+
+// serve runs until ctx ends, then lets what runs finish.
+func (p *program) serve(ctx context.Context, c config) (err error) {
+	log := p.logger()
+	metrics := newMetrics()
+	a, err := openApp(ctx, c, log, metrics.count)
+	if err != nil {
+		return err
+	}
+	last := context.WithoutCancel(ctx)
+	defer func() { err = errors.Join(err, a.close(last)) }()
+	for _, missing := range c.missing() {
+		log.WarnContext(ctx, "a setting is missing", "effect", missing)
+	}
+	service, err := a.start(ctx, metrics)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "Countersign serves %s\n", c.PublicURL)
+	if err := p.offerSetup(ctx, a); err != nil {
+		return errors.Join(err, service.stop(last))
+	}
+	select {
+	case <-ctx.Done():
+		log.InfoContext(ctx, "ending: running requests and mails may finish")
+	case err = <-service.failed:
+	}
+	return errors.Join(err, service.stop(last))
+}
+
+// offerSetup prints a one-time link to set up the first operator, if there is none yet.
+func (p *program) offerSetup(ctx context.Context, a *app) error {
+	link, err := a.admin.SetupLink(ctx)
+	if errors.Is(err, admin.ErrSetUp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.out, "There is no operator yet. Set up the first one here, within a day:\n\n  %s/admin/enter/%s\n\n",
+		a.config.PublicURL, link.Reveal())
+	return err
+}
+
+// missing says in words what cannot work yet for want of a setting.
+func (c *config) missing() []string {
+	var missing []string
+	if c.namer == nil {
+		missing = append(missing, "no roster can be imported: set "+prefix+"AGENCY_MAILBOX, from which usernames are made")
+	}
+	if c.SMTPURL == "" {
+		missing = append(missing, "mails wait and are not sent: set "+prefix+"SMTP_URL")
+	}
+	if c.OAuthClientID == "" {
+		missing = append(missing, "owners cannot consent: set "+prefix+"OAUTH_CLIENT_ID and "+prefix+"OAUTH_CLIENT_SECRET")
+	}
+	return missing
+}
+
+// service is an app at work.
+type service struct {
+	runner  *queue.Runner
+	servers []*http.Server
+	failed  chan error // of a server that ended by itself
+}
+
+// start serves pages and works jobs.
+func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
+	s := &service{failed: make(chan error, 2)}
+	pages, err := a.web().Handler()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.listen(ctx, a.config.Listen, pages); err != nil {
+		return nil, err
+	}
+	if a.config.MetricsListen != "" {
+		if err := s.listen(ctx, a.config.MetricsListen, m.handler()); err != nil {
+			return nil, errors.Join(err, s.stop(ctx))
+		}
+	}
+	s.runner = &queue.Runner{Pool: a.db.Pool, Handlers: a.handlers(), Log: a.log}
+	if err := s.runner.Start(ctx); err != nil {
+		s.runner = nil
+		return nil, errors.Join(err, s.stop(ctx))
+	}
+	return s, nil
+}
+
+func (s *service) listen(ctx context.Context, address string, h http.Handler) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", address, err)
+	}
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	s.servers = append(s.servers, server)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("serve %s: %w", address, err)
+		}
+	}()
+	return nil
+}
+
+// stop takes no new work and gives what runs drainTime to finish.
+func (s *service) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	var errs []error
+	for _, server := range s.servers {
+		errs = append(errs, server.Shutdown(ctx))
+	}
+	if s.runner != nil {
+		errs = append(errs, s.runner.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// handlers are the jobs that this process works.
+func (a *app) handlers() map[queue.Kind]queue.Handler {
+	handlers := map[queue.Kind]queue.Handler{
+		"fold_tally": {
+			Every: foldInterval,
+			Work:  func(ctx context.Context, _ queue.Running) error { return provisioning.FoldTally(ctx, a.db.Pool) },
+		},
+		"expire_invitations": {
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Expire(ctx) },
+		},
+	}
+	if a.transport != nil {
+		handlers[notify.JobMessage] = queue.Handler{Workers: mailWorkers, Work: a.mailer.Work}
+	}
+	return handlers
+}
+
+func (a *app) web() *web.Server {
+	return &web.Server{
+		Store:      a.store,
+		Inviter:    a.inviter,
+		Importer:   a.importer,
+		Links:      a.links,
+		Flow:       a.flow,
+		Mailer:     a.mailer,
+		Admin:      a.admin,
+		Templates:  a.templates,
+		Letterhead: a.config.letterhead(),
+		Scopes:     a.config.scopes(),
+		PublicURL:  a.config.PublicURL,
+		Proxies:    a.config.TrustedProxies,
+		Version:    version(),
+		Ready:      a.db.Pool.Ping,
+		Now:        time.Now,
+		Log:        a.log,
+	}
+}
+
+// metrics counts what this process does, for Prometheus.
+type metrics struct {
+	registry *prometheus.Registry
+	mails    *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_mail_attempts_total",
+			Help: "Attempts to send a mail, by how they ended. repeated: sent again because a crash or a lost connection hid the outcome of the attempt before.",
+		}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.mails, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) count(r notify.Result) { m.mails.WithLabelValues(string(r)).Inc() }
+
+func (m *metrics) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// serveUntil serves until ctx ends.
+func serveUntil(ctx context.Context, listener net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
