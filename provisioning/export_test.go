@@ -83,11 +83,11 @@ func TestExport(t *testing.T) {
 	if diff := cmp.Diff(want, records(t, exported)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	before := o.state(t)
+	before := o.state(t, "clients")
 	if im := o.imports(t, exported); im.Unchanged != 2 || im.Rows != 2 {
 		t.Errorf("imported again: %+v", im)
 	}
-	if diff := cmp.Diff(before["clients"], o.state(t)["clients"]); diff != "" {
+	if diff := cmp.Diff(before, o.state(t, "clients")); diff != "" {
 		t.Errorf("imported again (-before +after)\n%s", diff)
 	}
 	stalled := records(t, o.export(t, provisioning.Filter{Stage: provisioning.StageStalled}))
@@ -124,14 +124,14 @@ func TestExportImportsAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := o.state(t)["clients"]
+			before := o.state(t, "clients")
 			exported := o.export(t, provisioning.Filter{})
 			records(t, exported)
 			second := o.imports(t, exported)
 			if second.Rows != first.Created || second.Unchanged != first.Created {
 				t.Fatalf("%d clients imported again: %+v\n%s", first.Created, second, exported)
 			}
-			if diff := cmp.Diff(before, o.state(t)["clients"]); diff != "" {
+			if diff := cmp.Diff(before, o.state(t, "clients")); diff != "" {
 				t.Fatalf("(-before +after)\n%s", diff)
 			}
 		})

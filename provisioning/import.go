@@ -558,14 +558,23 @@ func (m merge) name(ctx context.Context) error {
 					)
 				GROUP BY s.stem, s.tail
 			),
-			given AS (
-				UPDATE incoming i
-				SET username = n.stem || f.numbers[n.rank] || n.tail
+			-- Materialized, so that no more of the numbers than a row's own goes on with the row.
+			numbered AS MATERIALIZED (
+				SELECT
+					n.line,
+					n.stem,
+					n.tail,
+					f.numbers[n.rank] AS k
 				FROM unnamed n
 				JOIN free f ON f.stem = n.stem AND f.tail = n.tail
+			),
+			given AS (
+				UPDATE incoming i
+				SET username = n.stem || n.k || n.tail
+				FROM numbered n
 				WHERE i.line = n.line
-					AND n.rank <= cardinality(f.numbers)
-				RETURNING n.stem, n.tail, f.numbers[n.rank] AS k
+					AND n.k IS NOT NULL
+				RETURNING n.stem, n.tail, n.k
 			),
 			counted AS (
 				INSERT INTO username_counters (stem, last)

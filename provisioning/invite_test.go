@@ -168,7 +168,7 @@ func TestInviteWhom(t *testing.T) {
 					t.Errorf("%+v: %s (-want +got)\n%s", s.Selection, what, diff)
 				}
 			}
-			if before["clients"] != o.state(t)["clients"] {
+			if before["clients"] != o.state(t, "clients")["clients"] {
 				t.Errorf("%+v: it changes clients", s.Selection)
 			}
 			again, err := o.inviter.Invite(t.Context(), s.Selection, provisioning.ActorCLI, false)

@@ -114,11 +114,14 @@ func askAll[T any](tb fataler, o *office, sql string, args ...any) []T {
 	return values
 }
 
-// state is everything that the database holds, by table.
-func (o *office) state(tb fataler) map[string]string {
+// state is everything that the database holds, or these tables do, by table.
+func (o *office) state(tb fataler, tables ...string) map[string]string {
 	tb.Helper()
+	if len(tables) == 0 {
+		tables = askAll[string](tb, o, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`)
+	}
 	state := make(map[string]string)
-	for _, table := range askAll[string](tb, o, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`) {
+	for _, table := range tables {
 		state[table] = ask[string](tb, o, `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+table+` t`)
 	}
 	return state

@@ -113,7 +113,11 @@ func TestAdvance(t *testing.T) {
 			sameReason := before.Reason != nil && *before.Reason == ch.Reason
 			wantMoved := possible(before.Stage, ch.To) && !sameReason
 			if wantMoved {
-				want.Stage, want.Reason, want.StageAt = ch.To, nil, at
+				// The stage is dated when the row is written: a transaction may have waited long for it.
+				want.Stage, want.Reason, want.StageAt = ch.To, nil, after.StageAt
+				if after.StageAt.Before(at) {
+					t.Fatalf("%+v: stage_at %s is before the transaction, %s", ch, after.StageAt, at)
+				}
 				if ch.Reason != "" {
 					want.Reason = &ch.Reason
 				}

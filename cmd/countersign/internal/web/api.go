@@ -241,39 +241,17 @@ type importOutput struct {
 }
 
 type importBody struct {
-	ID         uuid.UUID             `json:"id" format:"uuid"`
-	FileName   string                `json:"file_name"`
-	At         *time.Time            `json:"at,omitempty"`
-	Actor      string                `json:"actor"`
-	DryRun     bool                  `json:"dry_run"`
-	Rows       int                   `json:"rows"`
-	Created    int                   `json:"created"`
-	Updated    int                   `json:"updated"`
-	Unchanged  int                   `json:"unchanged"`
-	Rejected   int                   `json:"rejected"`
-	Rejects    []rejectBody          `json:"rejects" doc:"the first 100"`
-	RejectsURL string                `json:"rejects_url" doc:"all rejected rows as CSV, to be corrected and imported again; empty for a dry run"`
-	Invited    *provisioning.Invited `json:"invited,omitempty"`
+	provisioning.Import
+
+	RejectsURL string `json:"rejects_url" doc:"all rejected rows as CSV, to be corrected and imported again; empty for a dry run"`
 }
 
-type rejectBody struct {
-	Line    int    `json:"line" doc:"line of the file where the record starts"`
-	Column  string `json:"column"`
-	Code    string `json:"code"`
-	Message string `json:"message" doc:"what is wrong, and the cure"`
-}
-
-func importInJSON(im provisioning.Import, dryRun bool) importBody {
-	body := importBody{
-		ID: im.ID, FileName: im.FileName, Actor: string(im.Actor), DryRun: dryRun,
-		Rows: im.Rows, Created: im.Created, Updated: im.Updated, Unchanged: im.Unchanged, Rejected: im.Rejected,
-		Rejects: []rejectBody{}, Invited: im.Invited,
+func importInJSON(im provisioning.Import) importBody {
+	body := importBody{Import: im}
+	if body.Rejects == nil {
+		body.Rejects = []provisioning.Reject{}
 	}
-	for _, r := range im.Rejects {
-		body.Rejects = append(body.Rejects, rejectBody{Line: r.Line, Column: r.Column, Code: string(r.Code), Message: r.Message})
-	}
-	if !dryRun {
-		body.At = &im.At
+	if !im.DryRun {
 		body.RejectsURL = apiPath + "/imports/" + im.ID.String() + "/rejects.csv"
 	}
 	return body
@@ -296,7 +274,7 @@ func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput
 	if err != nil {
 		return nil, err
 	}
-	out := &importOutput{Status: http.StatusCreated, Body: importInJSON(im, in.DryRun)}
+	out := &importOutput{Status: http.StatusCreated, Body: importInJSON(im)}
 	if in.DryRun {
 		out.Status = http.StatusOK
 	}
@@ -330,7 +308,7 @@ func (s *Server) listImports(ctx context.Context, _ *struct{}) (*importsOutput, 
 	out := &importsOutput{}
 	out.Body.Imports = []importBody{}
 	for _, im := range found {
-		out.Body.Imports = append(out.Body.Imports, importInJSON(im, false))
+		out.Body.Imports = append(out.Body.Imports, importInJSON(im))
 	}
 	return out, nil
 }
@@ -344,7 +322,7 @@ func (s *Server) readImport(ctx context.Context, in *importID) (*importOutput, e
 	if err != nil {
 		return nil, err
 	}
-	return &importOutput{Status: http.StatusOK, Body: importInJSON(im, false)}, nil
+	return &importOutput{Status: http.StatusOK, Body: importInJSON(im)}, nil
 }
 
 func (s *Server) rejectsFile(ctx context.Context, in *importID) (*huma.StreamResponse, error) {

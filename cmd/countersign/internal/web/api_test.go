@@ -215,6 +215,7 @@ func TestAPIProblems(t *testing.T) {
 		{http.MethodPost, "/invitations", `{"stage":"made-up"}`, http.StatusUnprocessableEntity, ""},
 		{http.MethodPost, "/invitations", `{"clients":["ref:made-up","CAFE"]}`, http.StatusNotFound, "made-up"},
 		{http.MethodPost, "/invitations", `{"clients":["` + strings.Repeat("x", 2<<20) + `"]}`, http.StatusRequestEntityTooLarge, ""},
+		{http.MethodPost, "/invitations", `{"clients":["\u0000"]}`, http.StatusNotFound, ""},
 		{http.MethodPost, "/imports?dryrun", roster, http.StatusUnprocessableEntity, ""}, // a slip of the pen must not import
 		{http.MethodPost, "/imports", "", http.StatusUnprocessableEntity, "empty"},
 		{http.MethodPost, "/imports", "first,second\n1,2\n", http.StatusUnprocessableEntity, "name"},
@@ -235,6 +236,8 @@ func TestAPIProblems(t *testing.T) {
 	if n := b.count(t, "messages"); n != 0 {
 		t.Errorf("%d mails were queued", n)
 	}
+	odd := []string{"Content-Disposition", "attachment; filename*=UTF-8''a%00b.csv"}
+	api.call(t, http.MethodPost, "/imports", roster, odd...).problem(t, http.StatusBadRequest)
 	b.Importer = nil
 	if got := api.call(t, http.MethodPost, "/imports", roster).problem(t, http.StatusServiceUnavailable); !strings.Contains(got.Detail, "COUNTERSIGN_AGENCY_MAILBOX") {
 		t.Errorf("without a mailbox: %s", got.Detail)

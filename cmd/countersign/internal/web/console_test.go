@@ -2,7 +2,9 @@ package web_test
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -329,16 +331,42 @@ func TestImportsPage(t *testing.T) {
 	}
 }
 
-// A file whose rows cannot be read any more is no file, and no page that calls itself one.
+// A file that cannot be read to its end does not arrive as a whole one, and a page with an error not as
+// a file.
 func TestFileIsWholeOrNone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	operator, api := b.operator(t), b.caller(t, admin.ScopeRead)
+	var many strings.Builder
+	many.WriteString("ref,name,owner_email\n")
+	for i := range 500 {
+		fmt.Fprintf(&many, "R-%d,Shop %d,shop%d@shops.example\n", i, i, i)
+	}
+	b.imports(t, many.String())
+	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET extra = '{"odd": 1}' WHERE ref = 'R-499'`); err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.base+"/api/v1/export.csv", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+api.key.Reveal())
+	response, err := api.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if file, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) || len(file) == 0 {
+		t.Errorf("%d bytes arrive, and then %v", len(file), err)
+	}
+	if !strings.Contains(b.log.String(), "route=/api/v1/export.csv") {
+		t.Errorf("nobody is told: %s", b.log)
+	}
+
 	im := b.imports(t, "name,owner_email\n,nobody\n")
 	if _, err := b.db.Exec(t.Context(), `ALTER TABLE import_rejects RENAME TO lost; ALTER TABLE clients RENAME COLUMN extra TO lost`); err != nil {
 		t.Fatal(err)
 	}
-	// Whether it shows at the first row or, as here, before it.
 	page := operator.get(t, "/admin/imports/"+im.ID.String()+"/rejects.csv").has(t, http.StatusInternalServerError)
 	if page.header.Get("Content-Disposition") != "" || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
 		t.Errorf("the error is sent as a file: %v", page.header)

@@ -160,10 +160,8 @@ func (s *Server) consent(c *gin.Context) error {
 // await returns how a walk ended. A second callback of the same walk, made by a double click, waits
 // for the first to finish.
 func (s *Server) await(ctx context.Context, id uuid.UUID, browser provisioning.Secret) (authflow.Ending, error) {
-	const patience, interval = 20 * time.Second, 250 * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(interval)
+	patience, ticker := time.NewTimer(20*time.Second), time.NewTicker(250*time.Millisecond)
+	defer patience.Stop()
 	defer ticker.Stop()
 	for {
 		end, err := s.Flow.Ending(ctx, id, browser)
@@ -172,6 +170,8 @@ func (s *Server) await(ctx context.Context, id uuid.UUID, browser provisioning.S
 		}
 		select {
 		case <-ctx.Done():
+			return end, ctx.Err()
+		case <-patience.C:
 			return end, nil
 		case <-ticker.C:
 		}

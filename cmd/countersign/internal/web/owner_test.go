@@ -464,6 +464,11 @@ func TestHead(t *testing.T) {
 			}
 		}
 	}
+	for _, button := range []string{"/begin", "/decline", "/renew"} { // as after a reload
+		if got := operator.get(t, link+button).leads(t); got != link {
+			t.Errorf("the address of the button %s leads to %q", button, got)
+		}
+	}
 	// The code is for the browser's own request.
 	if got := operator.do(t, http.MethodHead, back, nil).leads(t); got != "/consent" {
 		t.Errorf("HEAD of the callback leads to %q", got)
