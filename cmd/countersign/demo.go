@@ -32,7 +32,7 @@ var demoRoster []byte
 
 const (
 	closedDomain = "@closed-shop.example"
-	demoOperator = "demo@northwind-marketing.example"
+	demoOperator = "demo@northwind.example"
 	// strangerLogin belongs to no client: an owner who signs in with it uses the wrong account.
 	strangerLogin = "hello@somewhere-else.example"
 	demoPassword  = "sandbox-27"
@@ -123,11 +123,11 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 		DataDir:           d.dir,
 		Listen:            address,
 		AgencyName:        "Northwind Marketing",
-		AgencyMailbox:     "accounts@northwind-marketing.example",
+		AgencyMailbox:     "agency@northwind.example",
 		UsernamePattern:   "{local}+{slug}@{domain}",
 		UsernameMax:       "50",
 		SMTPURL:           provisioning.Secret("smtp://" + smtpAddress + "?tls=none"),
-		MailFrom:          "hello@northwind-marketing.example",
+		MailFrom:          "hello@northwind.example",
 		OAuthClientID:     sandboxClientID,
 		OAuthClientSecret: sandboxSecret,
 		OAuthScopes:       "account_read contact_data campaign_data offline_access",

@@ -194,7 +194,7 @@ func pagesOfClients(p *tab) (names []string) {
 func TestClient(t *testing.T) {
 	t.Parallel()
 	d := need(t).demo
-	const owner, username = "daniel@fitzgeraldbikeshop.example", "accounts+lodz-pierogi@northwind-marketing.example"
+	const owner, username = "daniel@fitzgeraldbikeshop.example", "agency+lodz-pierogi@northwind.example"
 	d.links(t, owner)
 	p := signIn(t, desk)
 	p.open(d.console + "/admin/clients/ref:MB-1111")

@@ -17,11 +17,11 @@ import (
 // What the demo's pages know.
 const (
 	agency           = "Northwind Marketing"
-	mailbox          = "accounts@northwind-marketing.example"
+	mailbox          = "agency@northwind.example"
 	closed           = "@closed-shop.example"         // where no mail arrives
 	stranger         = "hello@somewhere-else.example" // a login that belongs to no client
 	sandboxPassword  = "sandbox-27"
-	operator         = "grace@northwind-marketing.example"
+	operator         = "grace@northwind.example"
 	operatorPassword = "four words are enough"
 )
 
