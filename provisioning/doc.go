@@ -12,7 +12,7 @@
 //
 //	RosterReader    reads a roster file: rows, and rejects with line, column, code and cure   (roster.go)
 //	Namer           gives usernames: slug, pattern, candidates                                (username.go)
-//	Importer        merges a file into the roster in one transaction                          (import.go)
+//	Importer        merges a file into the roster in one transaction   (import.go, incoming.go, merge.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go)
 //	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
 //	Store           reads clients, events, imports; Progress counts without counting rows

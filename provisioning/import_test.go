@@ -294,6 +294,99 @@ func TestImportUpdates(t *testing.T) {
 	}
 }
 
+// TestImportUsernames imports names one file after another and says which usernames they have then.
+func TestImportUsernames(t *testing.T) {
+	t.Parallel()
+	const long = "The Extraordinarily Long Name of a Limited Company"
+	tests := map[string]struct {
+		pattern string
+		files   []string // names; the owner of each is another
+		want    []string // local parts, in the order of the names
+	}{
+		"the numbered name comes with the others": {
+			pattern,
+			[]string{"Acme,Acme,Acme 2,Acme"},
+			[]string{"agency+acme", "agency+acme-3", "agency+acme-2", "agency+acme-4"},
+		},
+		"the numbered name comes first": {
+			pattern,
+			[]string{"Acme 2", "Acme,Acme,Acme"},
+			[]string{"agency+acme-2", "agency+acme", "agency+acme-3", "agency+acme-4"},
+		},
+		"the numbered name comes last": {
+			pattern,
+			[]string{"Acme,Acme,Acme", "Acme 2,Acme", "Acme 2"},
+			[]string{"agency+acme", "agency+acme-2", "agency+acme-3", "agency+acme-2-2", "agency+acme-4", "agency+acme-2-3"},
+		},
+		"many names have taken the numbers": {
+			pattern,
+			[]string{"Acme 2,Acme 3,Acme 4,Acme 6,Acme,Acme,Acme,Acme"},
+			[]string{"agency+acme-2", "agency+acme-3", "agency+acme-4", "agency+acme-6", "agency+acme", "agency+acme-5", "agency+acme-7", "agency+acme-8"},
+		},
+		"names that differ only in what a username cannot have": {
+			pattern,
+			[]string{"ACME!,Äcme,acme", "Acme"},
+			[]string{"agency+acme", "agency+acme-3", "agency+acme-2", "agency+acme-4"},
+		},
+		"names that are cut short": {
+			pattern,
+			[]string{long + "," + long + " East," + long + " West"},
+			[]string{"agency+the-extraordinarily-long-nam", "agency+the-extraordinarily-2", "agency+the-extraordinarily-3"},
+		},
+		"names of which nothing is left": {
+			pattern,
+			[]string{"…,!!!", "…"},
+			[]string{"agency+client-2", "agency+client", "agency+client-3"},
+		},
+		"every username has a number": {
+			"{local}{n}@{domain}",
+			[]string{"Acme,Bell", "Acme"},
+			[]string{"agency1", "agency2", "agency3"},
+		},
+		"every username of a name has a number": {
+			"{slug}.{n}@{domain}",
+			[]string{"Acme,Bell,Acme", "Bell"},
+			[]string{"acme.1", "bell.1", "acme.2", "bell.2"},
+		},
+	}
+	o := setup(t)
+	for name, test := range tests {
+		o.inTx(t, func(o *office) {
+			o.importer.Namer = newNamer(t, test.pattern, 50)
+			n := 0
+			for _, names := range test.files {
+				records := [][]string{{"name", "owner_email"}}
+				for name := range strings.SplitSeq(names, ",") {
+					n++
+					records = append(records, []string{name, fmt.Sprintf("owner%02d@a.example", n)})
+				}
+				o.imports(t, file(records...))
+				o.imports(t, o.export(t, provisioning.Filter{}))
+			}
+			got := askAll[string](t, o, `SELECT split_part(username, '@', 1) FROM clients ORDER BY owner_email`)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("%s (-want +got)\n%s", name, diff)
+			}
+		})
+	}
+
+	o.imports(t, "ref,name,owner_email\nA,Acme,ann@a.example")
+	o.imports(t, "ref,name,owner_email\nA,Bell,ann@a.example\nB,Acme,bob@b.example")
+	o.exec(t, `UPDATE clients SET username = 'Agency+COLE@agency.example' WHERE ref = 'B'`)
+	o.imports(t, "ref,name,owner_email\nC,Cole,cy@c.example")
+	got := askAll[string](t, o, `SELECT username FROM clients ORDER BY ref`)
+	want := []string{"agency+acme@agency.example", "Agency+COLE@agency.example", "agency+cole-2@agency.example"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("after a change of name, and beside capitals (-want +got)\n%s", diff)
+	}
+	if _, err := o.DB.Exec(t.Context(), `UPDATE clients SET username = upper(username) WHERE ref = 'A'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.DB.Exec(t.Context(), `UPDATE clients SET username = 'agency+acme@agency.example' WHERE ref = 'B'`); err == nil {
+		t.Error("two usernames differ only in their capitals")
+	}
+}
+
 // TestImportRearms changes the owner's address, and then all else, of clients in every stage.
 func TestImportRearms(t *testing.T) {
 	t.Parallel()

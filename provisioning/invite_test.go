@@ -219,9 +219,14 @@ func TestInviteAtOnce(t *testing.T) {
 	t.Parallel()
 	o := setup(t)
 	const clients = 4100 // more than two batches
-	o.imports(t, wideFile(0, clients))
+	var roster strings.Builder
+	roster.WriteString("name,owner_email\n")
+	for i := range clients {
+		fmt.Fprintf(&roster, "Acme %d,ann@a.example\n", i)
+	}
+	o.imports(t, roster.String())
 	var runs sync.WaitGroup
-	results := make([]provisioning.Invited, 3)
+	results := make([]provisioning.Invited, 2)
 	for i := range results {
 		runs.Go(func() {
 			var err error
@@ -239,7 +244,7 @@ func TestInviteAtOnce(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if queued != clients || already != 2*clients {
+	if queued != clients || already != clients {
 		t.Errorf("%d queued, %d queued already", queued, already)
 	}
 	for what, sql := range map[string]string{

@@ -46,10 +46,10 @@ func TestPlans(t *testing.T) {
 	o.imports(t, wideFile(0, clients))
 	for _, sql := range []string{
 		// Of each a few, so that nothing is found early by chance: they are the newest.
-		`UPDATE clients SET stage = 'invited' WHERE ref < 'ACME-5'`,
+		`UPDATE clients SET stage = 'invited' WHERE ref LIKE 'ACME-12%'`,
 		`UPDATE clients SET route = 'manager', tags = '{rare}' WHERE ref LIKE 'ACME-1998%'`,
 		`UPDATE clients SET stage = 'stalled', reason = 'bounced' WHERE ref LIKE 'ACME-1999%'`,
-		`INSERT INTO events (client_id, kind, actor) SELECT id, 'link_issued', 'x' FROM clients, generate_series(1, 2)`,
+		`INSERT INTO events (client_id, kind, actor) SELECT id, 'link_issued', 'x' FROM clients WHERE ref LIKE 'ACME-1%'`,
 		`ANALYZE`,
 	} {
 		o.exec(t, sql)
@@ -99,7 +99,7 @@ func TestPlans(t *testing.T) {
 			return err
 		},
 		"the rest of it": func() error {
-			_, err := store.Events(t.Context(), id, 30_000, 100)
+			_, err := store.Events(t.Context(), id, 25_000, 100)
 			return err
 		},
 		"the newest events": func() error {
