@@ -741,7 +741,11 @@ func copySelf(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "postgres.test")
-	if err := os.WriteFile(path, binary, 0o755); err != nil {
+	// A process that is forked meanwhile would inherit the file, open for writing: nobody could run it ("text file busy").
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(path, binary, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path
