@@ -24,6 +24,6 @@
 // Transactions lock a client before what hangs on it, so that none waits for another crosswise.
 //
 // Files: link.go (invitations), consent.go (the walk), grant.go (verdict and storing), answer.go
-// (decline, unsubscribe, renew, expiry), vault.go (sealing). The provider is spoken to by package
+// (decline, unsubscribe, renew, expiry), vault.go and keyfile.go (sealing). The provider is spoken to by package
 // constantcontact; operators are let in by package authflow/admin.
 package authflow
