@@ -16,6 +16,7 @@
 // a mail twice.
 //
 // Files: message.go composes one message, mailer.go queues and works them, transport.go and its
-// neighbours keep the SMTP connections. Words and looks are package templates'; whom to write to is
+// neighbours keep the SMTP connections, probe.go proves that mail for usernames arrives, verify.go that the
+// mail server lets us in. Package notify/inbox reads the mailbox. Words and looks are package templates'; whom to write to is
 // decided by package provisioning; package notify/mailsink is a server to try all this against.
 package notify
