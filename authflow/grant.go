@@ -109,7 +109,7 @@ func judge(ctx context.Context, tx pgx.Tx, client uuid.UUID, account provisionin
 			c.owner_email,
 			c.account_id,
 			(SELECT o.name FROM clients o WHERE o.account_id = $2 AND o.id <> c.id),
-			(SELECT count(*) FROM clients o WHERE lower(o.name) = lower(c.name) AND o.id <> c.id),
+			(SELECT count(*) FROM clients o WHERE lower(o.name) COLLATE "C" = lower(c.name) AND o.id <> c.id),
 			(SELECT count(*) FROM clients o WHERE lower(o.owner_email) = lower(c.owner_email) AND o.id <> c.id)
 		FROM clients c
 		WHERE c.id = $1
@@ -211,8 +211,8 @@ func (f *Flow) keep(
 
 // bind ties the account to the client and spends every link that leads to it.
 func bind(ctx context.Context, tx pgx.Tx, client uuid.UUID, account string) error {
-	if _, err := tx.Exec(ctx, `UPDATE clients SET account_id = $2 WHERE id = $1`, client, account); err != nil {
-		return fmt.Errorf("bind the account: %w", err)
+	if err := provisioning.BindAccount(ctx, tx, client, account); err != nil {
+		return err
 	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE invitations

@@ -117,6 +117,19 @@ func (s *Store) Client(ctx context.Context, key string) (Client, error) {
 	return c, nil
 }
 
+// BindAccount notes which of the provider's accounts a client is, as its verified grant showed. The caller
+// has locked the client.
+func BindAccount(ctx context.Context, db DB, client uuid.UUID, account string) error {
+	tag, err := db.Exec(ctx, `UPDATE clients SET account_id = $2 WHERE id = $1 AND account_id IS DISTINCT FROM $2`, client, account)
+	if err != nil {
+		return fmt.Errorf("bind the account: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return nil
+	}
+	return reindex(ctx, db, client)
+}
+
 // Filter selects clients; a zero field does not restrict.
 type Filter struct {
 	Stage  Stage
@@ -189,7 +202,7 @@ func (f Filter) conditions(params []any) ([]string, []any) {
 		add("c.tags @> ARRAY[$%d::text]", storedText(f.Tag))
 	}
 	if strings.TrimSpace(f.Query) != "" {
-		add("c.search @@ search_query($%d)", storedText(f.Query))
+		add("c.search @@ $%d::tsquery", searchQuery(f.Query))
 	}
 	return where, params
 }

@@ -10,9 +10,12 @@
 //
 // Entry points:
 //
-//	RosterReader    reads a roster file: rows, and rejects with line, column, code and cure   (roster.go)
-//	Namer           gives usernames: slug, pattern, candidates                                (username.go)
+//	RosterReader    reads a roster file: rows, warnings, and rejects with line, column, code and cure (roster.go)
+//	MailDomains     finds domains that cannot receive mail                                  (maildomain.go)
+//	Namer, Renamer  give usernames: slug, pattern, candidates; another one if it is taken     (username.go)
 //	Importer        merges a file into the roster in one transaction   (import.go, incoming.go, merge.go)
+//	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
+//	Reconciler      compares the roster with the provider's list of accounts                 (reconcile.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go)
 //	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
 //	Store           reads clients, events, imports; Progress counts without counting rows

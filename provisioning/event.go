@@ -15,6 +15,7 @@ type EventKind string
 const (
 	EventImported      EventKind = "imported"       // new in the roster
 	EventUpdated       EventKind = "updated"        // the roster file said something new
+	EventUsernameTaken EventKind = "username_taken" // the provider has given it to somebody else: the client got another one
 	EventOwnerChanged  EventKind = "owner_changed"  // another owner address: earlier links are void
 	EventMailQueued    EventKind = "mail_queued"    // a mail is to be sent
 	EventMailAccepted  EventKind = "mail_accepted"  // a mail server took it

@@ -2,6 +2,7 @@ package provisioning_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -54,7 +55,7 @@ func TestPlans(t *testing.T) {
 	} {
 		o.exec(t, sql)
 	}
-	if err := provisioning.FoldTally(t.Context(), o.pool); err != nil {
+	if err := errors.Join(provisioning.FoldTally(t.Context(), o.pool), provisioning.SortSearch(t.Context(), o.pool)); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := o.pool.Acquire(t.Context())

@@ -211,9 +211,9 @@ func TestRejectsComeBack(t *testing.T) {
 func TestRejectsAreAllKept(t *testing.T) {
 	t.Parallel()
 	o := setup(t)
-	const rows = 2*provisioning.ShownRejects + 1
+	const rows = 2*provisioning.ShownRows + 1
 	im := o.imports(t, "name,owner_email\n"+strings.Repeat("Acme,\n", rows))
-	if im.Rejected != rows || len(im.Rejects) != provisioning.ShownRejects {
+	if im.Rejected != rows || len(im.Rejects) != provisioning.ShownRows {
 		t.Errorf("%d rejected, %d shown", im.Rejected, len(im.Rejects))
 	}
 	stored, err := o.Import(t.Context(), im.ID)

@@ -17,6 +17,8 @@ type Importer struct {
 	DB      DB
 	Namer   *Namer
 	Inviter *Inviter
+	Mailbox Mailbox      // the agency's, about which a row is warned
+	Domains *MailDomains // finds mail domains that cannot receive mail; nil looks up none
 }
 
 // ImportOptions says how to import a file.
@@ -27,6 +29,10 @@ type ImportOptions struct {
 	DryRun   bool // tell what would happen and change nothing
 	Strict   bool // import nothing if a row is rejected
 	Invite   bool // queue an invitation for every client of the file that was not mailed before
+
+	// EachRow, if it is set, is told of every row of the file in the order of the file, before the import
+	// is final. Its error undoes the import.
+	EachRow func(PlannedRow) error
 }
 
 // Import is the outcome of importing a file, as a program reads it.
@@ -43,11 +49,16 @@ type Import struct {
 	Unchanged int       `json:"unchanged"`
 	Rejected  int       `json:"rejected"`
 	Rejects   []Reject  `json:"rejects" doc:"the first 100"`
-	Invited   *Invited  `json:"invited,omitempty" doc:"present if invitations were asked for"`
+
+	Warned   int          `json:"warned" doc:"rows that were taken and yet look doubtful"`
+	Warnings []Warning    `json:"warnings" doc:"the first 100"`
+	Plan     []PlannedRow `json:"plan,omitempty" doc:"of a dry run: the first 100 rows that would be created, updated or rejected"`
+	Invited  *Invited     `json:"invited,omitempty" doc:"present if invitations were asked for"`
 }
 
-// ShownRejects is how many rejects an Import shows; all are kept and can be read by Store.Rejects.
-const ShownRejects = 100
+// ShownRows is how many rejects, warnings and planned rows an Import shows. All rejects are kept and can be
+// read by Store.Rejects; ImportOptions.EachRow is told the whole plan.
+const ShownRows = 100
 
 // ErrRejected is returned, with the Import that would have been, when a strict import has a reject.
 var ErrRejected = errors.New("rows were rejected, so nothing was imported: correct them, or import without strict")
@@ -59,10 +70,15 @@ var ErrRejected = errors.New("rows were rejected, so nothing was imported: corre
 // and nothing contradicts. It returns a *RosterError if the file as a whole cannot be read, and
 // ErrRejected if a strict import has rejects.
 func (im *Importer) Import(ctx context.Context, file io.Reader, o ImportOptions) (Import, error) {
-	reader, err := NewRosterReader(file, RosterOptions{Map: o.Map})
+	reader, err := NewRosterReader(file, RosterOptions{Map: o.Map, Agency: im.Mailbox})
 	if err != nil {
 		return Import{}, err
 	}
+	result, err := im.importRows(ctx, reader, o)
+	return result, errors.Join(err, reader.Close())
+}
+
+func (im *Importer) importRows(ctx context.Context, reader *RosterReader, o ImportOptions) (Import, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Import{}, fmt.Errorf("import: %w", err)
@@ -72,13 +88,31 @@ func (im *Importer) Import(ctx context.Context, file io.Reader, o ImportOptions)
 		return Import{}, fmt.Errorf("import: %w", err)
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
-	m := merge{tx: tx, actor: o.Actor, inviter: im.Inviter, columns: reader.Mapping()}
+	m := &merge{tx: tx, actor: o.Actor, dryRun: o.DryRun, inviter: im.Inviter, columns: reader.Mapping()}
 	result := Import{ID: id, FileName: o.FileName, Actor: o.Actor, DryRun: o.DryRun, Header: reader.Header()}
-	if result.Rows, err = m.stage(ctx, reader, im.Namer); err != nil {
+	domains, err := m.stage(ctx, reader, im.Namer, &result)
+	if err != nil {
 		return Import{}, err
+	}
+	if im.Domains != nil {
+		if err := m.lookUp(ctx, im.Domains, domains); err != nil {
+			return Import{}, err
+		}
 	}
 	if err := m.run(ctx, &result); err != nil {
 		return Import{}, err
+	}
+	if o.DryRun {
+		result.Plan = []PlannedRow{}
+		err := m.plan(ctx, ShownRows, func(row PlannedRow) error { result.Plan = append(result.Plan, row); return nil })
+		if err != nil {
+			return Import{}, err
+		}
+	}
+	if o.EachRow != nil {
+		if err := m.plan(ctx, 0, o.EachRow); err != nil {
+			return Import{}, err
+		}
 	}
 	if o.Invite {
 		invited, err := im.Inviter.invite(ctx, tx,
@@ -118,7 +152,7 @@ func (s *Store) Import(ctx context.Context, id uuid.UUID) (Import, error) {
 		return Import{}, fmt.Errorf("import %s: %w", id, ErrNotFound)
 	}
 	im := found[0]
-	for reject, err := range s.rejects(ctx, id, ShownRejects) {
+	for reject, err := range s.rejects(ctx, id, ShownRows) {
 		if err != nil {
 			return Import{}, err
 		}
@@ -139,7 +173,9 @@ func (s *Store) imports(ctx context.Context, clause string, arg any) ([]Import, 
 			created,
 			updated,
 			unchanged,
-			rejected
+			rejected,
+			warned,
+			warnings
 		FROM imports `+clause, arg)
 	if err != nil {
 		return nil, fmt.Errorf("read imports: %w", err)
@@ -147,7 +183,7 @@ func (s *Store) imports(ctx context.Context, clause string, arg any) ([]Import, 
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (im Import, err error) {
 		im.Rejects = []Reject{}
 		err = row.Scan(&im.ID, &im.FileName, &im.Actor, &im.At, &im.Header,
-			&im.Rows, &im.Created, &im.Updated, &im.Unchanged, &im.Rejected)
+			&im.Rows, &im.Created, &im.Updated, &im.Unchanged, &im.Rejected, &im.Warned, &im.Warnings)
 		return im, err
 	})
 	if err != nil {

@@ -56,8 +56,8 @@ func (o *office) candidates(tb fataler) []candidate {
 			tags = []string{"other", "vip"}
 		}
 		o.exec(tb, `
-			INSERT INTO clients (id, ref, name, owner_email, username, stage, reason, route, paused, tags)
-			VALUES ($1, $2, $2, 'ann@a.example', $2, $3, nullif($4, ''), $5, $6, $7)`,
+			INSERT INTO clients (id, ref, name, owner_email, username, stage, reason, route, paused, tags, search)
+			VALUES ($1, $2, $2, 'ann@a.example', lower($2), $3, nullif($4, ''), $5, $6, $7, '')`,
 			c.id, c.ref, c.stage, string(c.reason), c.route, c.paused, tags)
 	}
 	return all

@@ -1,7 +1,6 @@
 package provisioning
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -51,6 +50,7 @@ type Row struct {
 	Tags       []string
 	Extra      map[string]string // what is not blank in the other columns, by header, as in the file; nil if nothing
 	Record     []string          // the cells as in the file, but for what NeutralizeFormula did to them
+	Warnings   []Warning         // what a person should look at although the row was taken; mostly nil
 }
 
 // RejectCode says to a program why a row was not taken. A code never changes its meaning.
@@ -63,6 +63,7 @@ const (
 	RejectEmailMissing     RejectCode = "email_missing"
 	RejectEmailInvalid     RejectCode = "email_invalid"
 	RejectControlCharacter RejectCode = "control_character"
+	RejectFormulaError     RejectCode = "formula_error" // #N/A and the like
 	RejectRouteUnknown     RejectCode = "route_unknown"
 	RejectAccountIDInvalid RejectCode = "account_id_invalid"
 	RejectRefTooLong       RejectCode = "ref_too_long"
@@ -85,6 +86,10 @@ const (
 	RejectRefConflict         RejectCode = "ref_conflict"
 )
 
+// RejectEmailUndeliverable is the code with which the import rejects a row whose owner cannot get mail:
+// see MailDomains.
+const RejectEmailUndeliverable RejectCode = "email_undeliverable"
+
 // Reject is a record that did not become a Row.
 type Reject struct {
 	Line    int        `json:"line" doc:"line of the file on which the record starts"`
@@ -100,7 +105,9 @@ type RosterErrorCode string
 // The codes of a RosterError.
 const (
 	RosterEmpty           RosterErrorCode = "file_empty"
-	RosterNotCSV          RosterErrorCode = "file_not_csv" // a workbook, an archive, a web page…
+	RosterNotCSV          RosterErrorCode = "file_not_csv" // nor XLSX: an archive, a web page…
+	RosterDamaged         RosterErrorCode = "file_damaged"
+	RosterTooLarge        RosterErrorCode = "file_too_large"
 	RosterHeaderMissing   RosterErrorCode = "header_missing"
 	RosterHeaderInvalid   RosterErrorCode = "header_invalid"
 	RosterColumnMissing   RosterErrorCode = "column_missing"
@@ -119,117 +126,224 @@ func (e *RosterError) Error() string { return e.Message }
 // RosterOptions is what an operator may say about a file.
 type RosterOptions struct {
 	// Map gives fields the columns with these headers (`--map field=column`) instead of those that would
-	// be recognised. An empty header leaves the field without a column.
+	// be recognised. An empty header leaves the field without a column. FieldOwnerName can have two
+	// columns: "First name + Last name".
 	Map map[Field]string
+	// Agency is the agency's own mailbox, about which a row is warned; the zero Mailbox is nobody's.
+	Agency Mailbox
 }
 
 // RosterReader reads a roster file row by row, in constant memory: any file of UTF-8, UTF-16 or
-// Windows-1252 text with commas, semicolons, tabs or bars between the cells (see rosterFile), whose
-// header names the columns (see Field.synonyms).
+// Windows-1252 text with commas, semicolons, tabs or bars between the cells (see rosterFile), or an Excel
+// workbook (see workbook), whose header names the columns (see Field.synonyms).
 type RosterReader struct {
-	file      *rosterFile
+	source    recordSource
 	header    []string
 	columns   []rosterColumn
+	agency    Mailbox
+	providers mailProviders
 	locales   memo
 	timeZones memo
+
+	verdict int            // the column with the code of an earlier reject, or -1
+	ahead   []rosterRecord // read already, to make sense of the header
+	err     error          // comes after ahead
+}
+
+// recordSource is a file that is taken apart into records of cells.
+type recordSource interface {
+	// header returns the next record as one that may be the header. Recognised counts the cells that
+	// would be columns of ours. Its errors are those of next and a *RosterError.
+	header(recognised func(cells []string) int) (rosterRecord, error)
+	// next returns the next record, or io.EOF after the last. Lines rise.
+	next() (rosterRecord, error)
+	// format says in words what kind of file it is.
+	format() string
+	io.Closer
+}
+
+// rosterRecord is one record of a roster file as text: cells, or what is wrong with it.
+type rosterRecord struct {
+	line  int
+	cells []string
+	code  RejectCode // empty if the record is sound
+	fault string     // what is wrong and the cure
 }
 
 // NewRosterReader reads the header of a roster file. It returns a *RosterError if the file cannot be a
-// roster, and other errors only from r.
+// roster, and other errors only from r and from the temporary file that a workbook needs. The reader must
+// be closed.
 func NewRosterReader(r io.Reader, o RosterOptions) (*RosterReader, error) {
-	file, err := openRosterFile(r)
+	reader, gaps, err := openRoster(r, o)
 	if err != nil {
 		return nil, err
 	}
-	header, err := readHeader(file, o)
-	if err != nil {
-		return nil, err
+	if err := gaps.err(reader.header); err != nil {
+		return nil, errors.Join(err, reader.Close())
 	}
-	columns, err := rosterColumns(header, o.Map)
-	if err != nil {
-		return nil, err
-	}
-	return &RosterReader{file: file, header: header, columns: columns, locales: memo{}, timeZones: memo{}}, nil
+	return reader, nil
 }
 
-// readHeader returns the first record that is not blank, without the empty cells at its end.
-func readHeader(file *rosterFile, o RosterOptions) (header []string, err error) {
-	for len(header) == 0 {
-		err := file.detectDelimiter(func(cells []string) int { return recognisedHeaders(cells, o.Map) })
-		var record rosterRecord
-		if err == nil {
-			record, err = file.next()
-		}
+// openRoster makes a reader even if columns are missing.
+func openRoster(r io.Reader, o RosterOptions) (*RosterReader, rosterGaps, error) {
+	source, err := openSource(r)
+	if err != nil {
+		return nil, rosterGaps{}, err
+	}
+	reader := &RosterReader{
+		source: source, agency: o.Agency, providers: newMailProviders(), locales: memo{}, timeZones: memo{},
+	}
+	gaps, err := reader.readHeader(o)
+	if err != nil {
+		return nil, rosterGaps{}, errors.Join(err, source.Close())
+	}
+	return reader, gaps, nil
+}
+
+// readHeader takes the first record that is not blank for the header, without the empty cells at its end.
+func (r *RosterReader) readHeader(o RosterOptions) (gaps rosterGaps, err error) {
+	for len(r.header) == 0 {
+		record, err := r.source.header(func(cells []string) int { return recognisedHeaders(cells, o.Map) })
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil, &RosterError{Code: RosterEmpty, Message: "the file is empty:" +
+			return gaps, &RosterError{Code: RosterEmpty, Message: "the file is empty:" +
 				" it needs a header that names the columns, such as name,owner_email, and one line for each client"}
 		case err != nil:
-			return nil, err
-		case bytes.IndexByte(file.buf[:file.pos], 0) >= 0:
-			return nil, &RosterError{Code: RosterNotCSV, Message: "the file is not text, or UTF-16 without a byte order mark:" +
-				" export the list as CSV (UTF-8)"}
+			return gaps, err
 		case record.code != "":
-			return nil, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + record.fault}
+			return gaps, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + record.fault}
 		}
 		for _, cell := range record.cells {
 			if cell, err = cleanText(restoreFormula(cell), true); err != nil {
-				return nil, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + err.Error()}
+				return gaps, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + err.Error()}
 			}
-			header = append(header, cell)
+			r.header = append(r.header, cell)
 		}
-		for len(header) > 0 && header[len(header)-1] == "" {
-			header = header[:len(header)-1]
+		for len(r.header) > 0 && r.header[len(r.header)-1] == "" {
+			r.header = r.header[:len(r.header)-1]
 		}
 	}
-	return header, nil
+	r.lookAhead()
+	r.columns, gaps, err = rosterColumns(r.header, r.ahead, o.Map)
+	r.verdict = slices.IndexFunc(r.columns, func(c rosterColumn) bool { return c.own && c.header == rejectColumns()[0] })
+	return gaps, err
 }
+
+// lookAhead reads the first records.
+func (r *RosterReader) lookAhead() {
+	size := 0
+	for len(r.ahead) < previewRows && size < maxRecordBytes && r.err == nil {
+		var record rosterRecord
+		if record, r.err = r.source.next(); r.err == nil {
+			r.ahead = append(r.ahead, record)
+			for _, cell := range record.cells {
+				size += len(cell)
+			}
+		}
+	}
+}
+
+// Close releases what the reader holds, but not the file that it reads.
+func (r *RosterReader) Close() error { return r.source.Close() }
 
 // Header returns the headers of the file.
 func (r *RosterReader) Header() []string { return slices.Clone(r.header) }
 
-// Mapping returns the header of the column that gives each field. A field without a column is absent.
+// Mapping returns the header of the column that gives each field, so that RosterOptions.Map takes it. A
+// field without a column is absent. An owner's name out of two columns is "First name + Last name", given
+// name first; a header that the file repeats has its number: "Email (2)".
 func (r *RosterReader) Mapping() map[Field]string {
 	mapping := make(map[Field]string)
+	given, family := "", ""
 	for _, c := range r.columns {
-		if c.field != "" {
-			mapping[c.field] = c.header
+		switch {
+		case c.part == givenName:
+			given = c.label
+		case c.part == familyName:
+			family = c.label
+		case c.field != "":
+			mapping[c.field] = c.label
 		}
+	}
+	if family != "" {
+		mapping[FieldOwnerName] = given + joinedColumns + family
 	}
 	return mapping
 }
 
 // Next returns the next client, or the reject of the next record, or an error: io.EOF after the last
-// record, any other from the reader of the file. Every record that is not blank gives either a client or
-// a reject.
+// record, a *RosterError if the rest of a workbook is damaged, any other from the reader of the file.
+// Every record that is not blank gives either a client or a reject.
 func (r *RosterReader) Next() (Row, *Reject, error) {
 	for {
-		record, err := r.file.next()
+		record, err := r.nextRecord()
 		if err != nil {
 			return Row{}, nil, err
 		}
 		for i, cell := range record.cells {
 			record.cells[i] = restoreFormula(cell)
 		}
+		if record.code == "" && isBlank(record.cells) {
+			continue
+		}
+		if record.code == "" && r.verdict >= 0 {
+			r.judgeAgain(&record)
+		}
 		if record.code != "" {
 			return Row{}, &Reject{Line: record.line, Code: record.code, Message: record.fault, Record: storable(record.cells)}, nil
-		}
-		if isBlank(record.cells) {
-			continue
 		}
 		row, reject := r.parse(record)
 		return row, reject, nil
 	}
 }
 
+func (r *RosterReader) nextRecord() (rosterRecord, error) {
+	switch {
+	case len(r.ahead) > 0:
+		record := r.ahead[0]
+		r.ahead = r.ahead[1:]
+		return record, nil
+	case r.err != nil:
+		return rosterRecord{}, r.err
+	}
+	return r.source.next()
+}
+
+// judgeAgain keeps a record rejected that comes back in a file of rejects as it was: there it stands with
+// sound quotes, so that nothing else would tell that its cells are only the pieces of a broken line.
+func (r *RosterReader) judgeAgain(record *rosterRecord) {
+	if r.verdict >= len(record.cells) {
+		return
+	}
+	given := func(i int) bool { return i >= len(r.columns) || !r.columns[i].own }
+	switch RejectCode(strings.TrimSpace(record.cells[r.verdict])) {
+	case RejectBadQuotes:
+		for i, cell := range record.cells {
+			if given(i) && strings.Contains(cell, `"`) {
+				record.code, record.fault = RejectBadQuotes, faultQuotes+
+					" The cells are the pieces of a line whose quotes did not match. Correct them and empty the cell under "+
+					r.columns[r.verdict].header+"."
+				return
+			}
+		}
+	case RejectRowTooLong:
+		for i, cell := range record.cells {
+			if given(i) && strings.TrimSpace(cell) != "" {
+				return
+			}
+		}
+		record.code, record.fault = RejectRowTooLong, faultTooLong
+	default: // Every other mistake is seen in the cells themselves.
+	}
+}
+
 // parse makes a client of the cells of a record.
 func (r *RosterReader) parse(record rosterRecord) (Row, *Reject) {
 	row := Row{Line: record.line, Record: record.cells}
-	reject := Reject{Line: record.line}
+	var reject *Reject
 	fail := func(column string, err error) {
-		if reject.Code == "" {
-			reject.Column, reject.Message = column, err.Error()
-			reject.Code = RejectControlCharacter
+		if reject == nil {
+			reject = &Reject{Line: record.line, Column: column, Code: RejectControlCharacter, Message: err.Error()}
 			if m, ok := errors.AsType[*mistake](err); ok {
 				reject.Code = m.code
 			}
@@ -237,12 +351,26 @@ func (r *RosterReader) parse(record rosterRecord) (Row, *Reject) {
 		}
 		reject.Message += " " + column + ": " + err.Error()
 	}
-	for i, column := range r.columns {
+	var given, family string
+	for i := range r.columns {
+		column := &r.columns[i]
 		cell := ""
 		if i < len(record.cells) {
 			cell = record.cells[i]
 		}
-		if err := r.parseCell(&row, column, cell); err != nil {
+		var err error
+		switch column.part {
+		case wholeName:
+			err = r.parseCell(&row, column, cell)
+		case givenName:
+			given, err = cleanCell(cell, true)
+		case familyName:
+			family, err = cleanCell(cell, true)
+		}
+		if err == nil && column.field == FieldOwnerName && column.part != wholeName {
+			row.OwnerName, err = parseOwnerName(strings.TrimSpace(given + " " + family))
+		}
+		if err != nil {
 			fail(column.header, err)
 		}
 	}
@@ -253,15 +381,15 @@ func (r *RosterReader) parse(record rosterRecord) (Row, *Reject) {
 			break
 		}
 	}
-	if reject.Code != "" {
+	if reject != nil {
 		reject.Record = storable(record.cells)
-		return Row{}, &reject
+		return Row{}, reject
 	}
 	return row, nil
 }
 
 // parseCell puts the value of one cell into the row.
-func (r *RosterReader) parseCell(row *Row, column rosterColumn, cell string) (err error) {
+func (r *RosterReader) parseCell(row *Row, column *rosterColumn, cell string) (err error) {
 	if column.field == "" {
 		if err := checkExtra(cell); err != nil {
 			return err
@@ -274,7 +402,7 @@ func (r *RosterReader) parseCell(row *Row, column rosterColumn, cell string) (er
 		}
 		return nil
 	}
-	text, err := cleanText(cell, column.field == FieldName || column.field == FieldOwnerName)
+	text, err := cleanCell(cell, column.field == FieldName || column.field == FieldOwnerName)
 	if err != nil {
 		return err
 	}
@@ -283,8 +411,15 @@ func (r *RosterReader) parseCell(row *Row, column rosterColumn, cell string) (er
 		row.Name, err = parseName(text)
 	case FieldOwnerEmail:
 		row.OwnerEmail, err = parseOwnerEmail(text)
+		if err == nil {
+			r.warnOfAddress(row, column.label)
+		}
 	case FieldRef:
 		row.Ref, err = parseRef(text)
+		if err == nil && isRounded(text) {
+			row.warn(column.label, WarningRefRounded, "%s is a long number of which the spreadsheet program has kept only the"+
+				" first digits. Format the column as text, fill it in again and save the file anew.", quote(text))
+		}
 	case FieldOwnerName:
 		row.OwnerName, err = parseOwnerName(text)
 	case FieldAccountID:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/countersign/countersign/provisioning"
@@ -55,4 +56,42 @@ func BenchmarkRosterReader(b *testing.B) {
 			b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}
+}
+
+// BenchmarkRosterReaderWorkbook reads a workbook of 12 columns, all of whose texts are shared, as in Excel.
+func BenchmarkRosterReaderWorkbook(b *testing.B) {
+	const rows = 20_000
+	var (
+		texts []string
+		body  strings.Builder
+	)
+	numbers := make(map[string]int)
+	write := func(cells ...string) {
+		body.WriteString("<row>")
+		for _, cell := range cells {
+			number, ok := numbers[cell]
+			if !ok {
+				number = len(texts)
+				numbers[cell] = number
+				texts = append(texts, "<t>"+cell+"</t>")
+			}
+			fmt.Fprintf(&body, `<c t="s"><v>%d</v></c>`, number)
+		}
+		body.WriteString("</row>")
+	}
+	write("name", "owner_email", "ref", "owner_name", "account_id", "route", "site_url", "locale", "time_zone", "tags", "Plan", "Notes")
+	for i := range rows {
+		write(fmt.Sprintf("Café Bakery %d, Inc.", i), fmt.Sprintf("ann.smith%d@client%d.example", i, i), fmt.Sprintf("ACME-%d", i),
+			"Ann Smith", fmt.Sprintf("a07e1l%d", i), "owner", fmt.Sprintf("https://www.client%d.example/", i), "en-US",
+			"America/New_York", "vip,bakery", "Gold", "called twice")
+	}
+	file := workbook(b, "", texts, worksheet{name: "Clients", body: body.String() + "</sheetData>"})
+	b.ReportAllocs()
+	for b.Loop() {
+		got, rejects, err := readRoster(bytes.NewReader(file), provisioning.RosterOptions{})
+		if err != nil || len(rejects) > 0 || len(got) != rows {
+			b.Fatal(err, len(rejects), len(got))
+		}
+	}
+	b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
 }

@@ -132,6 +132,31 @@ func checkExtra(cell string) error {
 	return nil
 }
 
+// cleanCell is cleanText for the cell of a field. It refuses, too, what a spreadsheet program shows in place
+// of a value that it cannot compute.
+func cleanCell(cell string, lines bool) (string, error) {
+	s, err := cleanText(cell, lines)
+	if err != nil || !strings.HasPrefix(s, "#") {
+		return s, err
+	}
+	switch s {
+	case "#BLOCKED!", "#BUSY!", "#CALC!", "#CONNECT!", "#DIV/0!", "#ERROR!", "#FIELD!", "#GETTING_DATA", "#N/A", "#NAME?", "#NULL!",
+		"#NUM!", "#REF!", "#SPILL!", "#UNKNOWN!", "#VALUE!":
+		return "", mistaken(RejectFormulaError, "%s is what a spreadsheet program shows when a formula fails. Type the value in its place.", s)
+	}
+	return s, nil
+}
+
+// isRounded tells a number in scientific notation, in which spreadsheet programs write long ones.
+func isRounded(s string) bool {
+	mantissa, exponent, found := strings.Cut(s, "E+")
+	if !found || len(mantissa) < len("1.0") || mantissa[1] != '.' && mantissa[1] != ',' {
+		return false
+	}
+	isNumber := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	return isNumber(mantissa[:1]) && isNumber(mantissa[2:]) && isNumber(exponent)
+}
+
 func parseName(s string) (string, error) {
 	if s == "" {
 		return "", mistaken(RejectNameMissing, "The client has no name. Fill it in.")
@@ -154,6 +179,9 @@ func parseOwnerEmail(s string) (string, error) {
 	if err != nil {
 		return "", mistaken(RejectEmailInvalid, "%s is not a mail address: %v. Write one address such as ann@example.com.", quote(s), err)
 	}
+	if strings.HasSuffix(s, domain) { // mostly it is canonical already
+		return s, nil
+	}
 	return local + "@" + domain, nil
 }
 
@@ -171,11 +199,18 @@ func parseAccountID(s string) (string, error) {
 		return "", mistaken(RejectAccountIDInvalid, "%s is not an account id of the provider: it has at most %d letters, digits, - and _."+
 			" Copy it from the provider, or leave it empty: it is learnt from the consent.", quote(s), maxAccountIDBytes)
 	}
-	if (len(s) == 15 || len(s) == 18) && strings.HasPrefix(s, "001") {
+	if isSalesforceAccountID(s) {
 		return "", mistaken(RejectAccountIDInvalid, "%s is the id of an account in Salesforce, not at the provider."+
 			" Import the column as ref: --map ref=COLUMN.", quote(s))
 	}
 	return s, nil
+}
+
+// isSalesforceAccountID tells the ids that Salesforce gives to accounts: 15 characters, or 18 that differ
+// without regard to case.
+func isSalesforceAccountID(s string) bool {
+	return (len(s) == 15 || len(s) == 18) && strings.HasPrefix(s, "001") &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !isASCIIAlphanumeric(r) })
 }
 
 func parseRouteWord(s string) (string, error) {
@@ -201,7 +236,7 @@ func parseSiteURL(s string) (string, error) {
 	if err == nil {
 		err = checkSiteURL(u)
 	}
-	if err != nil || len(absolute) > maxURLBytes {
+	if err != nil || len(u.String()) > maxURLBytes {
 		return "", mistaken(RejectURLInvalid, "%s is not the address of a web site. Write one such as https://www.example.com.", quote(s))
 	}
 	return u.String(), nil

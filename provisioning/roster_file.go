@@ -23,14 +23,6 @@ const (
 	sniffedBytes   = 1 << 20 // how much is looked at to tell the encoding
 )
 
-// rosterRecord is one record of a roster file as text: cells, or what is wrong with it.
-type rosterRecord struct {
-	line  int
-	cells []string
-	code  RejectCode // empty if the record is sound
-	fault string     // what is wrong and the cure
-}
-
 // rosterFile splits a roster file into records. It reads what spreadsheet programs write and what
 // people write by hand, a little more than RFC 4180:
 //
@@ -57,6 +49,7 @@ type rosterFile struct {
 
 	delimiter   byte
 	windows1252 bool
+	encoding    string // in words
 
 	// Records that start before the offset distrustTo must end on their line and be exact, that is have
 	// no quotes outside quoted cells. The record that follows a fault must be exact.
@@ -68,60 +61,102 @@ type rosterFile struct {
 	inexact bool   // the record has a quote outside quoted cells
 }
 
-// openRosterFile detects the encoding and refuses what is no text file at all.
-func openRosterFile(r io.Reader) (*rosterFile, error) {
-	f := &rosterFile{src: r, line: 1}
+// openSource tells what kind of file it is and opens it. It refuses, with a *RosterError, what is neither
+// text nor a workbook.
+func openSource(r io.Reader) (recordSource, error) {
+	f := &rosterFile{src: r, line: 1, encoding: "UTF-8"}
 	if err := f.lookAhead(); err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(f.buf, []byte("PK\x03\x04")) {
+		w, err := openWorkbook(io.MultiReader(bytes.NewReader(f.buf), r))
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
 	}
 	if message := notCSV(f.buf); message != "" {
 		return nil, &RosterError{Code: RosterNotCSV, Message: message}
 	}
-	switch {
+	switch order, marked := utf16Order(f.buf); {
 	case bytes.HasPrefix(f.buf, []byte("\xef\xbb\xbf")):
 		f.pos = len("\xef\xbb\xbf")
-	case bytes.HasPrefix(f.buf, []byte("\xff\xfe")), bytes.HasPrefix(f.buf, []byte("\xfe\xff")):
-		decoder := unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder()
+	case order != nil:
+		policy := unicode.IgnoreBOM
+		if marked {
+			policy = unicode.ExpectBOM
+		}
+		decoder := unicode.UTF16(*order, policy).NewDecoder()
 		f.src = transform.NewReader(io.MultiReader(bytes.NewReader(f.buf), r), decoder)
-		f.buf, f.eof = nil, false
+		f.buf, f.eof, f.encoding = nil, false, "UTF-16"
 		if err := f.lookAhead(); err != nil {
 			return nil, err
 		}
-	default:
-		f.windows1252 = looksWindows1252(f.buf, f.eof)
+	case looksWindows1252(f.buf, f.eof):
+		f.windows1252, f.encoding = true, "Windows-1252"
 	}
 	return f, nil
 }
 
+// utf16Order tells by a byte order mark, or by where the zero bytes of its Latin letters stand, that a
+// file is UTF-16, and its order; nil if it is something else.
+func utf16Order(data []byte) (order *unicode.Endianness, marked bool) {
+	little, big := unicode.LittleEndian, unicode.BigEndian
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")):
+		return &little, true
+	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return &big, true
+	}
+	data = data[:min(len(data), 1024)&^1]
+	var zeros [2]int
+	for i, b := range data {
+		if b == 0 {
+			zeros[i%2]++
+		}
+	}
+	switch { // A header has Latin letters and delimiters; a stray NUL is not yet UTF-16.
+	case 4*zeros[1] > len(data) && zeros[0] == 0:
+		return &little, false
+	case 4*zeros[0] > len(data) && zeros[1] == 0:
+		return &big, false
+	}
+	return nil, false
+}
+
 // notCSV names the format of a file that begins like one that people upload by mistake, and the cure.
 func notCSV(data []byte) string {
-	const export = ": open it in a spreadsheet program and export it as CSV (UTF-8)"
+	const export = ": open it in a spreadsheet program and save it as XLSX or as CSV (UTF-8)"
 	begins := func(data []byte, with ...string) bool {
 		return slices.ContainsFunc(with, func(w string) bool { return bytes.HasPrefix(data, []byte(w)) })
 	}
 	switch {
-	case begins(data, "PK\x03\x04") && bytes.Contains(data, []byte("xl/")):
-		return "the file is an Excel workbook (XLSX)" + export
-	case begins(data, "PK\x03\x04") && bytes.Contains(data, []byte("opendocument.spreadsheet")):
-		return "the file is an OpenDocument spreadsheet" + export
-	case begins(data, "PK\x03\x04") && bytes.Contains(data, []byte("Index/Document.iwa")):
-		return "the file is a Numbers spreadsheet" + export
+	case begins(data, "\xd0\xcf\x11\xe0") && bytes.Contains(data, []byte("E\x00n\x00c\x00r\x00y\x00p\x00t\x00e\x00d\x00")):
+		return "the file is protected with a password: save it without one, as XLSX or as CSV (UTF-8)"
 	case begins(data, "\xd0\xcf\x11\xe0"):
-		return "the file is an Excel workbook (XLS)" + export
-	case begins(data, "PK\x03\x04", "\x1f\x8b"):
-		return "the file is an archive: unpack it and import the CSV file in it"
+		return "the file is an Excel workbook of the old kind (XLS)" + export
+	case begins(data, "\x1f\x8b", "7z\xbc\xaf", "Rar!", "BZh", "\xfd7zXZ", "\x28\xb5\x2f\xfd"):
+		return archive
 	case begins(data, "%PDF-"):
 		return "the file is a PDF: export the list as CSV (UTF-8) from the program that made it"
+	case begins(data, "\x89PNG", "\xff\xd8\xff", "GIF8"):
+		return "the file is a picture: export the list as CSV (UTF-8) from the program that has it"
+	case begins(data, "{\\rtf"):
+		return "the file is a text document (RTF)" + export
 	}
 	text := bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(data[:min(len(data), 512)], []byte("\xef\xbb\xbf"))))
 	switch {
-	case begins(text, "<!doctype", "<html", "<head", "<meta", "<table", "<?xml"):
+	case begins(text, "<!doctype", "<html", "<head", "<meta", "<table", "<style", "<body", "<?xml"):
 		return "the file is a web page or XML, whatever its name says" + export
 	case begins(text, "{", "[{", "[\n", "[\r"):
 		return "the file is JSON: export the list as CSV (UTF-8)"
+	case begins(text, "begin:vcard"):
+		return "the file has contacts as vCards: export them as CSV"
 	}
 	return ""
 }
+
+const archive = "the file is an archive: unpack it and import the file in it"
 
 // looksWindows1252 tells by the beginning of a file whether its bytes beyond ASCII are Windows-1252
 // rather than UTF-8. A few broken bytes in much good UTF-8 do not make it so: those cells are lost.
@@ -175,6 +210,26 @@ func (f *rosterFile) fill() error {
 	}
 	return nil
 }
+
+// header returns the next record, split with the delimiter that makes most sense of it.
+func (f *rosterFile) header(recognised func(cells []string) int) (rosterRecord, error) {
+	if err := f.detectDelimiter(recognised); err != nil {
+		return rosterRecord{}, err
+	}
+	record, err := f.next()
+	if err == nil && bytes.IndexByte(f.buf[:f.pos], 0) >= 0 {
+		err = &RosterError{Code: RosterNotCSV, Message: "the file is not text: export the list as CSV (UTF-8)"}
+	}
+	return record, err
+}
+
+func (f *rosterFile) format() string {
+	delimiter := map[byte]string{',': "commas", ';': "semicolons", '\t': "tabs", '|': "bars"}[f.delimiter]
+	return "text with " + delimiter + ", " + f.encoding
+}
+
+// Close does nothing: all that the file holds is memory.
+func (f *rosterFile) Close() error { return nil }
 
 // detectDelimiter looks at the next record, the header, and takes the delimiter that makes most sense of
 // it: the one with which most cells are recognised, else the one that gives most cells. The line

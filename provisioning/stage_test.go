@@ -92,7 +92,7 @@ func TestAdvance(t *testing.T) {
 	o := setup(t)
 	rapid.Check(t, func(t *rapid.T) {
 		id := uuid.New()
-		o.exec(t, `INSERT INTO clients (id, name, owner_email, username) VALUES ($1, 'Acme', 'ann@a.example', $2)`, id, id.String())
+		o.exec(t, `INSERT INTO clients (id, name, owner_email, username, search) VALUES ($1, 'Acme', 'ann@a.example', $2, '')`, id, id.String())
 		events := 0
 		for _, ch := range rapid.SliceOfN(change(), 1, 8).Draw(t, "changes") {
 			ch.Client = id

@@ -180,6 +180,9 @@ func patternTokens(s string, placeholders ...string) (tokens []string, err error
 // numberDigits is how long the number in a username can get: ten million clients of one name.
 const numberDigits = 7
 
+// maxNumber is the last number in a username.
+const maxNumber = 9_999_999
+
 // Namer gives usernames by one pattern, for one mailbox.
 type Namer struct {
 	variable  []string // tokens of the part that differs between clients

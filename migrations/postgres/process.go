@@ -71,8 +71,8 @@ func (s *server) settings() []string {
 		`unix_socket_directories="` + strings.ReplaceAll(s.socketDir, `"`, `""`) + `"`,
 		"port=5432",
 		"max_connections=100",
-		"shared_buffers=64MB",
-		"max_wal_size=256MB", // which bounds the time that recovery takes after a crash
+		"shared_buffers=128MB",
+		"max_wal_size=1GB", // which bounds the time that recovery takes after a crash, and lets an import end before the next checkpoint
 		"min_wal_size=64MB",
 		"wal_compression=on",
 		"max_parallel_workers_per_gather=0", // they need more shared memory than a container gives

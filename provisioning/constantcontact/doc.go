@@ -6,7 +6,10 @@
 //	AuthorizeURL ──► the owner signs in and consents ──► Exchange ──► Account
 //	                                                        Refresh, for as long as the grant lives
 //
-// Every call is one request with a time limit. Redirects are not followed, an answer is read up to
+// A [Partner] works without anybody's consent: with the partner's own credentials it lists the accounts and
+// looks into managed ones. It gets its token, keeps below the limits and tries again by itself.
+//
+// Every call of a [Client] is one request with a time limit. Redirects are not followed, an answer is read up to
 // 64 KiB and has to be JSON. What a call returns when it fails:
 //
 //   - [provisioning.ErrProviderUnavailable] is matched by all that says nothing about the grant:

@@ -35,6 +35,14 @@ type Account struct {
 	PhysicalAddress   *Address `json:"physical_address,omitempty"`
 	CompanyLogo       *Logo    `json:"company_logo,omitempty"`
 	Users             []User   `json:"users,omitempty"`
+
+	// What follows is seen in the partner's list of accounts alone.
+
+	// Unmanaged says that the partner only referred the account and may not act for it.
+	Unmanaged bool `json:"unmanaged,omitempty"`
+	// BillingStatus is Trial, "Trial End", Open, Active or Canceled; by default Open.
+	BillingStatus string `json:"billing_status,omitempty"`
+	Subscribers   int    `json:"subscriber_count,omitempty"`
 }
 
 // Address is where an account's organization is; the API gives it on request.

@@ -37,7 +37,7 @@ func (s *Sandbox) call(called resource, r *http.Request) *answer {
 	if caller == nil || !strings.EqualFold(scheme, "Bearer") {
 		return unauthorized()
 	}
-	if throttled := s.allowCall(caller.grant.app); throttled != nil {
+	if throttled := s.allowCall(&caller.grant.app.meter); throttled != nil {
 		return throttled
 	}
 	if called.scope != "" && !slices.Contains(caller.scopes, called.scope) {
@@ -82,6 +82,7 @@ func (s *Sandbox) summary(r *http.Request, g *grant) *answer {
 	}
 	address, logo := account.PhysicalAddress, account.CompanyLogo
 	account.PhysicalAddress, account.CompanyLogo, account.Users = nil, nil, nil
+	account.Unmanaged, account.BillingStatus, account.Subscribers = false, "", 0
 	if extra := r.URL.Query().Get("extra_fields"); extra != "" {
 		for field := range strings.SplitSeq(extra, ",") {
 			switch strings.TrimSpace(field) {

@@ -29,9 +29,7 @@ type App struct {
 // app is a registered application with what its rate limits remember.
 type app struct {
 	App
-	tokens window
-	calls  window
-	day    quota
+	meter
 }
 
 func (a *app) name() string {

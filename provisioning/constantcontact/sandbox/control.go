@@ -15,6 +15,7 @@ type controlData struct {
 	Message  string
 	Search   string
 	Accounts []Account
+	Partners []Partner
 	Total    int
 	Live     map[string]int // live grants by account id
 	Faults   []shownFault
@@ -64,7 +65,9 @@ func (s *Sandbox) controlRoutes() http.Handler {
 }
 
 func (s *Sandbox) controlPage(w http.ResponseWriter, r *http.Request, status int, message string) {
-	data := controlData{Message: message, Search: r.URL.Query().Get("search"), Live: map[string]int{}}
+	data := controlData{
+		Message: message, Search: r.URL.Query().Get("search"), Partners: s.options.Partners, Live: map[string]int{},
+	}
 	data.Accounts, data.Total = s.find(data.Search, shownAccounts)
 	for _, g := range s.Grants() {
 		if g.Ended == Live {

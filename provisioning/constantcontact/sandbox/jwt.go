@@ -11,7 +11,7 @@ import (
 )
 
 // claims are those of the provider's access tokens. sub is the user's login: nothing
-// in a token names the account.
+// in a token names the account. A partner's token has no user, and its client for sub.
 type claims struct {
 	Version        int      `json:"ver"`
 	ID             string   `json:"jti"`
@@ -20,20 +20,16 @@ type claims struct {
 	IssuedAt       int64    `json:"iat"`
 	Expires        int64    `json:"exp"`
 	ClientID       string   `json:"cid"`
-	UserID         string   `json:"uid"`
+	UserID         string   `json:"uid,omitempty"`
 	Scopes         []string `json:"scp"`
-	SignedIn       int64    `json:"auth_time"`
+	SignedIn       int64    `json:"auth_time,omitempty"`
 	Subject        string   `json:"sub"`
-	PlatformUserID string   `json:"platform_user_id"`
+	PlatformUserID string   `json:"platform_user_id,omitempty"`
 }
 
 // sign makes the access token of a successful token request. It works outside the
 // lock, because a signature takes a millisecond.
 func (s *Sandbox) sign(out issued) (string, error) {
-	key, err := s.key()
-	if err != nil {
-		return "", err
-	}
 	now, u := s.options.Now(), out.grant.user
 	expires := now.Add(accessLifetime)
 	platformUserID := u.PlatformUserID
@@ -41,14 +37,7 @@ func (s *Sandbox) sign(out issued) (string, error) {
 		platformUserID = "UNASSIGNED"
 	}
 	hash := sha256.Sum256([]byte(u.Login))
-	header, err := encode(struct {
-		KeyID     string `json:"kid"`
-		Algorithm string `json:"alg"`
-	}{keyID(&key.PublicKey), "RS256"})
-	if err != nil {
-		return "", err
-	}
-	payload, err := encode(claims{
+	token, err := s.jwt(claims{
 		Version:        1,
 		ID:             "AT." + secret(),
 		Issuer:         s.options.Issuer,
@@ -65,14 +54,33 @@ func (s *Sandbox) sign(out issued) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.remember(token, &access{grant: out.grant, scopes: out.scopes, expires: expires})
+	return token, nil
+}
+
+// jwt signs claims with the key of the issuer.
+func (s *Sandbox) jwt(c claims) (string, error) {
+	key, err := s.key()
+	if err != nil {
+		return "", err
+	}
+	header, err := encode(struct {
+		KeyID     string `json:"kid"`
+		Algorithm string `json:"alg"`
+	}{keyID(&key.PublicKey), "RS256"})
+	if err != nil {
+		return "", err
+	}
+	payload, err := encode(c)
+	if err != nil {
+		return "", err
+	}
 	digest := sha256.Sum256([]byte(header + "." + payload))
 	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 	if err != nil {
 		return "", err
 	}
-	token := header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(signature)
-	s.remember(token, &access{grant: out.grant, scopes: out.scopes, expires: expires})
-	return token, nil
+	return header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
 
 // keys serves the JSON Web Key Set of the issuer.

@@ -44,21 +44,28 @@ func (q *quota) allow(now time.Time, n int) bool {
 	return true
 }
 
-// allowToken spends one of an app's token requests, if one is left.
-func (s *Sandbox) allowToken(client *app) bool {
+// meter is what the rate limits remember of an app or a partner.
+type meter struct {
+	tokens window
+	calls  window
+	day    quota
+}
+
+// allowToken spends one token request, if one is left.
+func (s *Sandbox) allowToken(spent *meter) bool {
 	now := s.options.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.options.Unlimited || client.tokens.allow(now, tokensPerSecond) {
+	if s.options.Unlimited || spent.tokens.allow(now, tokensPerSecond) {
 		return true
 	}
 	s.stats.Throttled++
 	return false
 }
 
-// allowCall spends one of an app's API requests, over all accounts, and returns the
-// provider's answer if none is left.
-func (s *Sandbox) allowCall(client *app) *answer {
+// allowCall spends one API request, whatever the account, and returns the provider's
+// answer if none is left.
+func (s *Sandbox) allowCall(spent *meter) *answer {
 	now := s.options.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,9 +74,9 @@ func (s *Sandbox) allowCall(client *app) *answer {
 	switch {
 	case s.options.Unlimited:
 		return nil
-	case !client.calls.allow(now, callsPerSecond):
+	case !spent.calls.allow(now, callsPerSecond):
 		key, message = "throttled", "Too Many Requests"
-	case !client.day.allow(now, callsPerDay):
+	case !spent.day.allow(now, callsPerDay):
 		key, message = "quota_exceeded", "Limit Exceeded"
 	default:
 		return nil

@@ -12,7 +12,8 @@ const MadePartnerID = "a37csandboxpt0"
 
 // MakeAccounts makes up n believable accounts, the same ones for the same seed. Each
 // has an owner, whose login is the contact address; every fourth has a manager and
-// every tenth a campaign creator besides.
+// every tenth a campaign creator besides. Every fifth is unmanaged, every twentieth
+// canceled.
 func MakeAccounts(n int, seed uint64) []Account {
 	maker := maker{
 		rand:  rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // made-up names need no secrecy, but repetition
@@ -66,6 +67,14 @@ func (m maker) account(i int) Account {
 		PhysicalAddress:   &place,
 		CompanyLogo:       &Logo{URL: "https://www." + domain + "/logo.png", ExternalURL: "https://www." + domain, InternalID: m.id()},
 	}
+	switch {
+	case i%20 == 19:
+		account.BillingStatus = "Canceled"
+	case i%7 == 6:
+		account.BillingStatus = "Trial End"
+	}
+	account.Unmanaged = i%5 == 4
+	account.Subscribers = 10 * i
 	account.Users = append(account.Users, m.user(account.ContactEmail, RoleOwner))
 	if i%4 == 3 {
 		account.Users = append(account.Users, m.user("marketing@"+domain, RoleManager))

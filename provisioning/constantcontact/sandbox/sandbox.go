@@ -30,11 +30,13 @@ type Options struct {
 
 	Apps     []App
 	Accounts []Account
+	// Partners have credentials for the partner API.
+	Partners []Partner
 
 	Switches Switches
 	Faults   Faults
 	// Unlimited lifts the rate limits: one token request a second, four API
-	// requests a second and 10,000 a day, each for an app.
+	// requests a second and 10,000 a day, each for an app or a partner.
 	Unlimited bool
 	// Control opens /_sandbox/, which shows every login with its password and lets
 	// anybody who reaches it change faults, and puts sample logins on the login page.
@@ -81,11 +83,16 @@ type Switches struct {
 const (
 	authorizePath = "/oauth2/default/v1/authorize"
 	tokenPath     = "/oauth2/default/v1/token" //nolint:gosec // a path, not a credential
-	issuerPath    = "/identity/oauth2/aus1lm3ry9mF7x2Ja0h8"
+
+	partnerTokenPath    = "/partners/oauth2/default/v1/token" //nolint:gosec // a path, not a credential
+	oldPartnerTokenPath = "/oauth2/token"                     //nolint:gosec // a path, not a credential
+
+	issuerPath = "/identity/oauth2/aus1lm3ry9mF7x2Ja0h8"
 
 	codeLifetime    = 300 * time.Second
 	sessionLifetime = 2 * time.Hour
 	accessLifetime  = 24 * time.Hour
+	partnerLifetime = time.Hour
 	refreshIdle     = 180 * 24 * time.Hour
 	sweepEvery      = 10 * time.Minute
 )
@@ -95,6 +102,7 @@ type Sandbox struct {
 	options  Options
 	accounts map[string]*Account
 	apps     map[string]*app
+	partners map[string]*partner
 	key      func() (*rsa.PrivateKey, error)
 	pages    *template.Template
 	faults   []fault
@@ -106,6 +114,7 @@ type Sandbox struct {
 	codes    map[string]*code
 	access   map[[sha256.Size]byte]*access // by the hash of the token
 	refresh  map[string]*refreshToken
+	passes   map[[sha256.Size]byte]*pass // partner tokens, by their hash
 	grants   []*grant
 	live     map[grantOwner]*grant
 	active   Faults
@@ -132,6 +141,8 @@ func New(options Options) (*Sandbox, error) {
 		options:  options,
 		accounts: map[string]*Account{},
 		apps:     map[string]*app{},
+		partners: map[string]*partner{},
+		passes:   map[[sha256.Size]byte]*pass{},
 		faults:   catalogue(),
 		users:    map[string]*user{},
 		sessions: map[string]*session{},
@@ -157,6 +168,7 @@ func New(options Options) (*Sandbox, error) {
 		pagesErr,
 		s.addAccounts(options.Accounts),
 		s.addApps(options.Apps),
+		s.addPartners(options.Partners),
 		s.SetFaults(options.Faults),
 	)
 	if err != nil {
@@ -180,10 +192,15 @@ func (s *Sandbox) routes(keysPath string) http.Handler {
 
 	mux.HandleFunc("POST "+tokenPath, s.token)
 	mux.HandleFunc("GET "+keysPath, s.keys)
+	for _, path := range []string{partnerTokenPath, oldPartnerTokenPath} {
+		mux.HandleFunc("POST "+path, s.partnerToken)
+	}
 
 	for _, resource := range s.resources() {
 		mux.Handle("GET "+resource.path, s.serve(resource))
 	}
+	mux.Handle("GET /v3/partner/accounts", s.asPartner(s.listAccounts))
+	mux.Handle("POST /v3/partner/accounts/{id}/account_operations/sync", s.asPartner(s.operate))
 	mux.HandleFunc("/v3/", s.forbidden)
 
 	if s.options.Control {
@@ -247,6 +264,11 @@ func (s *Sandbox) sweep(now time.Time) {
 	for hash, token := range s.access {
 		if now.After(token.expires) {
 			delete(s.access, hash)
+		}
+	}
+	for hash, pass := range s.passes {
+		if now.After(pass.expires) {
+			delete(s.passes, hash)
 		}
 	}
 	for value, token := range s.refresh {

@@ -95,7 +95,7 @@ func (s *Sandbox) client(r *http.Request) (*app, *answer) {
 	if client == nil {
 		return nil, invalidClient()
 	}
-	if !s.allowToken(client) {
+	if !s.allowToken(&client.meter) {
 		return nil, tooManyTokens()
 	}
 	if subtle.ConstantTimeCompare([]byte(client.Secret), []byte(password)) != 1 {
