@@ -16,6 +16,7 @@
 //	Importer        merges a file into the roster in one transaction   (import.go, incoming.go, merge.go)
 //	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
 //	Reconciler      compares the roster with the provider's list of accounts                 (reconcile.go)
+//	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go)
 //	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
 //	Store           reads clients, events, imports; Progress counts without counting rows

@@ -161,7 +161,7 @@ func (s *Store) Import(ctx context.Context, id uuid.UUID) (Import, error) {
 	return im, nil
 }
 
-func (s *Store) imports(ctx context.Context, clause string, arg any) ([]Import, error) {
+func (s *Store) imports(ctx context.Context, clause string, args ...any) ([]Import, error) {
 	rows, err := s.DB.Query(ctx, `
 		SELECT
 			id,
@@ -176,7 +176,7 @@ func (s *Store) imports(ctx context.Context, clause string, arg any) ([]Import, 
 			rejected,
 			warned,
 			warnings
-		FROM imports `+clause, arg)
+		FROM imports `+clause, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read imports: %w", err)
 	}

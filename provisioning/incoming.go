@@ -80,7 +80,7 @@ func (m *merge) stage(ctx context.Context, reader *RosterReader, namer *Namer, r
 		return nil, fmt.Errorf("prepare the import: %w", err)
 	}
 	result.Rows = int(n)
-	m.distinct = source.keys.distinct()
+	m.distinct, m.namesDiffer = source.keys.distinct(), source.keys.namesDiffer()
 	for domain := range source.domains {
 		domains = append(domains, domain)
 	}
@@ -147,8 +147,8 @@ func (in *incoming) record(row Row, reject *Reject) ([]any, error) {
 	if _, domain, _ := strings.Cut(row.OwnerEmail, "@"); len(in.domains) < maxDomains && !isReservedDomain(domain) {
 		in.domains[domain] = true
 	}
-	name := foldText(row.Name)
-	in.keys.add(row, name)
+	name, parts := foldText(row.Name), in.namer.Parts(row.Name, row.Ref)
+	in.keys.add(row, name, parts.Wanted)
 	warnings, err := knownJSON(row.Warnings, len(row.Warnings))
 	if err != nil {
 		return nil, err
@@ -157,7 +157,6 @@ func (in *incoming) record(row Row, reject *Reject) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := in.namer.Parts(row.Name, row.Ref)
 	copy(values, []any{
 		row.Line, [16]byte(id), row.Name, row.OwnerEmail, known(row.Ref), known(row.OwnerName), known(row.AccountID), known(row.Route),
 		known(row.SiteURL), known(row.Locale), known(row.TimeZone), row.Tags, extra,
@@ -179,33 +178,39 @@ func (in *incoming) Values() ([]any, error) { return in.values, nil }
 func (in *incoming) Err() error { return in.err }
 
 // fileKeys remembers, in eight bytes each, what a row of the file could have in common with another one.
-// That shows, in a hundredth of the time that a database takes, that all rows of a file are different clients;
-// where it does not, because rows repeat each other or two keys happen to have the same hash, the database
-// looks closely.
+// That shows, in a hundredth of the time that a database takes, that all rows of a file are different clients
+// that want different usernames; where it does not, because they are not or because two keys happen to have the
+// same hash, the database looks closely.
 type fileKeys struct {
-	seed                   maphash.Seed
-	refs, accounts, owners []uint64
+	seed                              maphash.Seed
+	refs, accounts, owners, usernames []uint64
 }
 
-func (k *fileKeys) add(row Row, foldedName string) {
+func (k *fileKeys) add(row Row, foldedName string, wanted Username) {
 	if row.Ref != "" {
 		k.refs = append(k.refs, maphash.String(k.seed, row.Ref))
 	}
 	if row.AccountID != "" {
 		k.accounts = append(k.accounts, maphash.String(k.seed, row.AccountID))
 	}
+	k.usernames = append(k.usernames, maphash.String(k.seed, string(wanted)))
 	k.owners = append(k.owners, maphash.String(k.seed, foldedName+"\n"+foldText(row.OwnerEmail)))
 }
 
-// distinct tells that certainly no two rows name the same client. The keys cannot be used afterwards.
+// distinct tells that certainly no two rows name the same client.
 func (k *fileKeys) distinct() bool {
-	unique := func(keys []uint64) bool {
-		slices.Sort(keys)
-		return len(slices.Compact(keys)) == len(keys)
-	}
 	rows := len(k.owners)
 	keyed := len(k.refs) == rows || len(k.accounts) == rows
 	return unique(k.refs) && unique(k.accounts) && (keyed || unique(k.owners))
+}
+
+// namesDiffer tells that certainly no two rows want the same username.
+func (k *fileKeys) namesDiffer() bool { return unique(k.usernames) }
+
+// unique sorts the keys and spoils them.
+func unique(keys []uint64) bool {
+	slices.Sort(keys)
+	return len(slices.Compact(keys)) == len(keys)
 }
 
 // cellSeparator stands between the cells of a record that is kept for the file of rejects.

@@ -42,6 +42,7 @@ type merge struct {
 	held  int64 // of those, the ones that may change
 
 	distinct       bool     // all rows of the file are different clients
+	namesDiffer    bool     // and want different usernames
 	unreachable    []string // mail domains, and beside them
 	whyUnreachable []string // in words, with %s for what stands before the @
 }
@@ -472,8 +473,24 @@ const namingOrder = `name COLLATE "C", ref COLLATE "C", account_id COLLATE "C", 
 // that are free.
 func (m *merge) name(ctx context.Context) error {
 	var unnamed int64
-	for _, sql := range []string{
-		`WITH wanted AS (
+	steps := []string{
+		`UPDATE incoming i
+		SET username = NULL
+		FROM clients c
+		WHERE c.username = i.username
+			AND i.is_new
+			AND i.code IS NULL`,
+
+		`UPDATE incoming i
+		SET username = NULL
+		FROM former_usernames f
+		WHERE f.username = i.username
+			AND i.is_new
+			AND i.code IS NULL`,
+	}
+	if !m.namesDiffer {
+		steps = append(steps, `
+		WITH wanted AS (
 			SELECT username
 			FROM incoming
 			WHERE is_new
@@ -484,7 +501,7 @@ func (m *merge) name(ctx context.Context) error {
 		ranked AS (
 			SELECT
 				line,
-				row_number() OVER (PARTITION BY username ORDER BY ` + namingOrder + `) AS rank
+				row_number() OVER (PARTITION BY username ORDER BY `+namingOrder+`) AS rank
 			FROM incoming
 			WHERE is_new
 				AND code IS NULL
@@ -494,17 +511,9 @@ func (m *merge) name(ctx context.Context) error {
 		SET username = NULL
 		FROM ranked r
 		WHERE i.line = r.line
-			AND r.rank > 1`,
-
-		`UPDATE incoming i
-		SET username = NULL
-		WHERE is_new
-			AND code IS NULL
-			AND (
-				EXISTS (SELECT FROM clients c WHERE c.username = i.username)
-				OR EXISTS (SELECT FROM former_usernames f WHERE f.username = i.username)
-			)`,
-	} {
+			AND r.rank > 1`)
+	}
+	for _, sql := range steps {
 		tag, err := m.tx.Exec(ctx, sql)
 		if err != nil {
 			return fmt.Errorf("give usernames: %w", err)
@@ -846,13 +855,15 @@ func (m *merge) record(ctx context.Context, r *Import) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.tx.Exec(ctx, `
-		INSERT INTO import_rejects (import_id, line, column_name, code, message, record)
-		SELECT $1, line, column_name, code, message, coalesce(string_to_array(record, $2), '{}')
-		FROM incoming
-		WHERE code IS NOT NULL`, r.ID, cellSeparator)
-	if err != nil {
-		return err
+	if r.Rejected > 0 {
+		_, err = m.tx.Exec(ctx, `
+			INSERT INTO import_rejects (import_id, line, column_name, code, message, record)
+			SELECT $1, line, column_name, code, message, coalesce(string_to_array(record, $2), '{}')
+			FROM incoming
+			WHERE code IS NOT NULL`, r.ID, cellSeparator)
+		if err != nil {
+			return err
+		}
 	}
 	_, err = m.tx.Exec(ctx, `DROP TABLE incoming`) // m.tx may be part of the caller's transaction.
 	return err

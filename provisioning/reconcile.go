@@ -90,6 +90,7 @@ type Reconciliation struct {
 	Counts   map[FindingKind]int       `json:"counts" doc:"every kind"`
 	Addable  int                       `json:"addable" doc:"managed accounts of provider_only: the address of their owners can be read"`
 	First    map[FindingKind][]Finding `json:"first" doc:"the first 100 of each kind, by name"`
+	Adds     []Finding                 `json:"adds" doc:"the first 100 of the addable ones, by name"`
 }
 
 // Reconciler compares the roster with the provider's own list of the partner's accounts, and makes the
@@ -138,7 +139,7 @@ func (r *Reconciler) Compare(ctx context.Context, accounts []ListedAccount, each
 		return Reconciliation{}, fmt.Errorf("reconcile: %w", err)
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // There is nothing in it to keep.
-	result := Reconciliation{Counts: make(map[FindingKind]int), First: make(map[FindingKind][]Finding)}
+	result := Reconciliation{Counts: make(map[FindingKind]int), First: make(map[FindingKind][]Finding), Adds: []Finding{}}
 	for _, kind := range FindingKinds() {
 		result.Counts[kind], result.First[kind] = 0, []Finding{}
 	}
@@ -150,7 +151,9 @@ func (r *Reconciler) Compare(ctx context.Context, accounts []ListedAccount, each
 			result.Accounts++
 		}
 		if f.addable() {
-			result.Addable++
+			if result.Addable++; result.Addable <= ShownFindings {
+				result.Adds = append(result.Adds, f)
+			}
 		}
 		if result.Counts[f.Kind]++; result.Counts[f.Kind] <= ShownFindings {
 			result.First[f.Kind] = append(result.First[f.Kind], f)

@@ -177,7 +177,8 @@ func TestCompareShowsTheFirst(t *testing.T) {
 	}
 	_, got := findings(t, o.reconciler(nil), listed(accounts...))
 	first := got.First[provisioning.FindingProviderOnly]
-	if got.Counts[provisioning.FindingProviderOnly] != 250 || len(first) != provisioning.ShownFindings || first[99].Account.ID != "a099" || got.Addable != 125 {
+	if got.Counts[provisioning.FindingProviderOnly] != 250 || len(first) != provisioning.ShownFindings || first[99].Account.ID != "a099" ||
+		got.Addable != 125 || len(got.Adds) != provisioning.ShownFindings || got.Adds[99].Account.ID != "a199" {
 		t.Errorf("counts %v, %d shown, %d addable", got.Counts, len(first), got.Addable)
 	}
 	enough := errors.New("enough")

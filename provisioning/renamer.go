@@ -21,9 +21,10 @@ var ErrNoLongerUsername = errors.New("it was replaced before")
 
 // Taken replaces a username that the provider refused, because usernames are unique over all of its
 // accounts, by the next candidate that nobody has or ever had. The old one stays in the client's history
-// and is never given again. It returns the client as it is then; ErrNotFound if no client has or had the
-// username; ErrNoLongerUsername, with the client as it is, if that happened before.
-func (r *Renamer) Taken(ctx context.Context, username string, actor Actor) (Client, error) {
+// and is never given again. It returns the client as it is then; ErrNotFound if the client, or any client where
+// it is uuid.Nil, neither has nor had the username; ErrNoLongerUsername, with the client as it is, if that
+// happened before.
+func (r *Renamer) Taken(ctx context.Context, client uuid.UUID, username string, actor Actor) (Client, error) {
 	old := strings.ToLower(strings.TrimSpace(username))
 	tx, err := r.DB.Begin(ctx)
 	if err != nil {
@@ -34,18 +35,18 @@ func (r *Renamer) Taken(ctx context.Context, username string, actor Actor) (Clie
 		return Client{}, err
 	}
 	store := &Store{DB: tx}
-	id, err := usernameOwner(ctx, tx, old)
+	id, err := usernameOwner(ctx, tx, client, old)
 	if err != nil {
 		return Client{}, err
 	}
-	client, err := store.Client(ctx, id.String())
+	c, err := store.Client(ctx, id.String())
 	if err != nil {
 		return Client{}, err
 	}
-	if client.Username != old {
-		return client, fmt.Errorf("username %q of client %q: %w by %q", old, client.Name, ErrNoLongerUsername, client.Username)
+	if c.Username != old {
+		return c, fmt.Errorf("username %q of client %q: %w by %q", old, c.Name, ErrNoLongerUsername, c.Username)
 	}
-	next, err := nextUsername(ctx, tx, r.Namer.Parts(client.Name, text(client.Ref)))
+	next, err := nextUsername(ctx, tx, r.Namer.Parts(c.Name, text(c.Ref)))
 	if err != nil {
 		return Client{}, err
 	}
@@ -71,23 +72,23 @@ func (r *Renamer) Taken(ctx context.Context, username string, actor Actor) (Clie
 	if err != nil {
 		return Client{}, err
 	}
-	if client, err = store.Client(ctx, id.String()); err != nil {
+	if c, err = store.Client(ctx, id.String()); err != nil {
 		return Client{}, err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return Client{}, fmt.Errorf("replace username %q: %w", old, err)
 	}
-	return client, nil
+	return c, nil
 }
 
 // usernameOwner returns the client that has or had a username, and locks it. It returns ErrNotFound.
-func usernameOwner(ctx context.Context, tx pgx.Tx, username string) (id uuid.UUID, err error) {
+func usernameOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, username string) (id uuid.UUID, err error) {
 	err = tx.QueryRow(ctx, `
 		SELECT id
 		FROM clients
-		WHERE username = $1
-			OR id = (SELECT client_id FROM former_usernames WHERE username = $1)
-		FOR UPDATE`, username).Scan(&id)
+		WHERE (username = $1 OR id = (SELECT client_id FROM former_usernames WHERE username = $1))
+			AND ($2::uuid = '00000000-0000-0000-0000-000000000000' OR id = $2)
+		FOR UPDATE`, username, client).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return id, fmt.Errorf("username %q: %w", username, ErrNotFound)
 	}

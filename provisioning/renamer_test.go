@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/provisioning"
 )
@@ -18,19 +19,23 @@ func TestUsernameTaken(t *testing.T) {
 	renamer := &provisioning.Renamer{DB: o.pool, Namer: o.importer.Namer}
 	o.imports(t, "name,owner_email,ref\nAcme,ann@a.example,A\nAcme,bob@b.example,B\nAcme 4,cy@c.example,C\n")
 
-	acme, err := renamer.Taken(t.Context(), " Agency+Acme@agency.example ", provisioning.Operator("olga@agency.example"))
+	acme, err := renamer.Taken(t.Context(), uuid.Nil, " Agency+Acme@agency.example ", provisioning.Operator("olga@agency.example"))
 	if err != nil || acme.Username != "agency+acme-3@agency.example" {
 		t.Fatalf("acme and acme-2 and acme-4 are given: %q, %v", acme.Username, err)
 	}
-	again, err := renamer.Taken(t.Context(), "agency+acme@agency.example", provisioning.ActorCLI)
+	again, err := renamer.Taken(t.Context(), uuid.Nil, "agency+acme@agency.example", provisioning.ActorCLI)
 	if !errors.Is(err, provisioning.ErrNoLongerUsername) || again.Username != acme.Username {
 		t.Errorf("reported twice: %q, %v", again.Username, err)
 	}
-	if acme, err = renamer.Taken(t.Context(), acme.Username, provisioning.ActorCLI); err != nil || acme.Username != "agency+acme-5@agency.example" {
+	if acme, err = renamer.Taken(t.Context(), uuid.Nil, acme.Username, provisioning.ActorCLI); err != nil || acme.Username != "agency+acme-5@agency.example" {
 		t.Errorf("the next one is taken as well: %q, %v", acme.Username, err)
 	}
-	if _, err := renamer.Taken(t.Context(), "agency+bell@agency.example", provisioning.ActorCLI); !errors.Is(err, provisioning.ErrNotFound) {
+	if _, err := renamer.Taken(t.Context(), uuid.Nil, "agency+bell@agency.example", provisioning.ActorCLI); !errors.Is(err, provisioning.ErrNotFound) {
 		t.Errorf("a username of nobody: %v", err)
+	}
+
+	if _, err := renamer.Taken(t.Context(), o.client(t, "Acme 4").ID, acme.Username, provisioning.ActorCLI); !errors.Is(err, provisioning.ErrNotFound) {
+		t.Errorf("the username of another client: %v", err)
 	}
 
 	events, err := o.Events(t.Context(), acme.ID, 0, 10)
@@ -77,7 +82,7 @@ func TestUsernamesTakenAtOnce(t *testing.T) {
 	var work sync.WaitGroup
 	for range 8 {
 		work.Go(func() {
-			_, err := renamer.Taken(t.Context(), refused, provisioning.ActorCLI)
+			_, err := renamer.Taken(t.Context(), uuid.Nil, refused, provisioning.ActorCLI)
 			if err != nil && !errors.Is(err, provisioning.ErrNoLongerUsername) {
 				t.Error(err)
 			}

@@ -135,6 +135,7 @@ type ClientPage struct {
 	Console
 	Provider    string // display name
 	Client      Client
+	CanRename   bool    // another username can be given
 	Grant       *Grant  // nil if there is none
 	Quarantined []Grant // of other accounts than the expected one
 	Mails       []Mail  // newest first
@@ -198,28 +199,4 @@ type Event struct {
 	Client   string
 	Stage    Stage // that the client moved to, empty if it did not move
 	Reason   Reason
-}
-
-// ImportsPage lists what was imported, newest first, /admin/imports. Rejected rows are fetched from
-// /admin/imports/{id}/rejects.csv.
-type ImportsPage struct {
-	Console
-	Imports []Import
-	Next    string // URL of the next page, empty on the last
-}
-
-// Title names the page.
-func (ImportsPage) Title() string { return "Imports" }
-
-// Import is one file that was read.
-type Import struct {
-	ID        string
-	FileName  string
-	Actor     string
-	At        time.Time
-	Rows      int
-	Created   int
-	Updated   int
-	Unchanged int
-	Rejected  int
 }

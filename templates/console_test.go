@@ -222,21 +222,6 @@ func TestWordsAreComplete(t *testing.T) {
 	}
 }
 
-func TestImports(t *testing.T) {
-	t.Parallel()
-	doc := render(t, templates.ImportsPage{Console: console(), Imports: []templates.Import{
-		{ID: "a", FileName: "fine.csv", Rows: 12400}, {ID: "b", FileName: "bad.csv", Rejected: 4},
-	}})
-	says(t, doc, "12,400")
-	rejects := find(doc, tag("a"), having("download"))
-	if len(rejects) != 1 {
-		t.Fatalf("%d files of rejects", len(rejects))
-	}
-	if href, _ := attribute(rejects[0], "href"); href != "/admin/imports/b/rejects.csv" {
-		t.Errorf("rejects at %q", href)
-	}
-}
-
 func TestNavigationMarksTheSection(t *testing.T) {
 	t.Parallel()
 	for section, v := range map[string]templates.View{

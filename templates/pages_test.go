@@ -3,6 +3,7 @@ package templates_test
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +115,9 @@ func checkForms(t *testing.T, doc *html.Node) {
 		}
 	}
 	for _, field := range find(doc, tag("input", "select", "textarea")) {
+		if kind, _ := attribute(field, "type"); kind == "hidden" {
+			continue // nobody sees it
+		}
 		id, _ := attribute(field, "id")
 		if id == "" || len(find(doc, tag("label"), with("for", id))) != 1 {
 			t.Errorf("no label for %s", source(field))
@@ -223,6 +227,9 @@ func TestNamesStayText(t *testing.T) {
 	grant := templates.Grant{Organization: evil, AccountID: evil, ContactEmail: evil, Subject: evil, Scopes: []string{evil}}
 	event := templates.Event{What: evil, Actor: evil, Detail: evil, ClientID: evil, Client: evil, Stage: evil}
 	frame := templates.Console{Agency: evil, Operator: evil}
+	found := templates.Finding{
+		ClientID: evil, Client: evil, Ref: evil, OwnerEmail: evil, AccountID: evil, Organization: evil, Status: evil, Why: evil,
+	}
 	for _, v := range []templates.View{
 		templates.InvitationPage{Letterhead: head, Path: evil, Client: evil, OwnerName: evil, OwnerEmail: evil, Scopes: []string{evil}, Found: evil, LastOutcome: templates.OutcomeWrongAccount},
 		templates.ResultPage{Letterhead: head, Outcome: templates.OutcomeWrongAccount, Client: evil, Found: evil, Path: evil, Scopes: []string{evil}},
@@ -231,7 +238,24 @@ func TestNamesStayText(t *testing.T) {
 			Console: frame, Client: client, Grant: &grant, Quarantined: []templates.Grant{grant}, Events: []templates.Event{event},
 			Mails: []templates.Mail{{Kind: evil, State: evil, To: evil, LastError: evil}},
 		},
-		templates.ImportsPage{Console: frame, Imports: []templates.Import{{ID: evil, FileName: evil, Actor: evil, Rejected: 1}}},
+		templates.ImportsPage{Console: frame, Problem: evil, Imports: []templates.Import{{ID: evil, FileName: evil, Actor: evil, Rejected: 1}}},
+		templates.UploadPage{
+			Console: frame, ID: evil, FileName: evil, Actor: evil, Format: evil, Problem: evil, Kept: []string{evil}, Rows: [][]string{{evil}},
+			Columns: []templates.MappedField{{Column: evil, Choices: []string{evil}, Samples: []string{evil}, Problem: evil}},
+			Header:  []templates.FileColumn{{Name: evil, Field: evil}},
+		},
+		templates.PlanPage{
+			Console: frame, ID: evil, FileName: evil, Mapping: url.Values{"map.name": {evil}}, Created: 1,
+			Updates:   []templates.PlannedUpdate{{ID: evil, Name: evil, Ref: evil, Changes: []templates.Change{{Field: evil, From: evil, To: evil}}}},
+			Creations: []templates.PlannedClient{{Name: evil, Ref: evil, Username: evil}},
+			Rejects:   []templates.Reject{{Column: evil, Code: evil, Message: evil}}, Warnings: []templates.Warning{{Column: evil, Message: evil}},
+		},
+		templates.ImportPage{Console: frame, Import: templates.Import{ID: evil, FileName: evil, Actor: evil, Rejected: 1}, Rejects: []templates.Reject{{Message: evil}}},
+		templates.ReconcilePage{
+			Console: frame, Provider: evil, ID: evil, Actor: evil, Problem: evil, NoImport: evil, Applied: templates.StepAdd, By: evil,
+			Kinds:   []templates.Findings{{Kind: evil, N: 1, Rows: []templates.Finding{found}}},
+			Imports: []templates.Import{{ID: evil, Rejected: 1}}, Held: 1, Holds: []templates.Finding{found},
+		},
 		templates.ProgressPage{Console: frame, Progress: templates.Progress{Stages: map[templates.Stage]int{"stalled": 1}, Events: []templates.Event{event}}},
 		templates.SignInPage{Gate: templates.Gate{Agency: evil}, Email: evil},
 	} {

@@ -101,7 +101,7 @@ func progress() templates.Progress {
 
 func clientPage(client templates.Client) templates.ClientPage {
 	return templates.ClientPage{
-		Console: console(), Provider: "Constant Contact", Client: client,
+		Console: console(), Provider: "Constant Contact", Client: client, CanRename: true,
 		Mails: []templates.Mail{{
 			Kind: "invitation", State: "sent", To: client.OwnerEmail, QueuedAt: at(12, 8, 1), TriedAt: at(12, 8, 2), SentAt: at(12, 8, 2), Attempts: 1,
 		}},
@@ -151,12 +151,10 @@ func samples() []sample {
 			Filter: templates.Filter{Stage: "stalled"}, Clients: clients()[1:2], Continued: true,
 		}},
 		{"clients-empty", templates.ClientsPage{Console: console()}},
-		{"imports", templates.ImportsPage{Console: console(), Next: "/admin/imports?cursor=abc", Imports: []templates.Import{
-			{ID: "0193b2", FileName: "roster-corrected.csv", Actor: "Sam Okafor", At: at(13, 9, 0), Rows: 4, Created: 3, Unchanged: 1},
-			{ID: "0193b1", FileName: "roster.csv", Actor: "key crm-sync", At: at(12, 8, 0), Rows: 12400, Created: 12396, Rejected: 4},
-		}}},
-		{"imports-empty", templates.ImportsPage{Console: console()}},
 	}
+
+	all = append(all, importSamples()...)
+	all = append(all, reconcileSamples()...)
 
 	connected := invitation()
 	connected.ConnectedAt = at(12, 9, 0)

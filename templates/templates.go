@@ -121,6 +121,7 @@ func (s *Set) render(w io.Writer, v View, name string) error {
 
 func (s *Set) functions() template.FuncMap {
 	return template.FuncMap{
+		"about":   about,
 		"asset":   s.static.url,
 		"count":   count,
 		"plural":  plural,

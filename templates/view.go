@@ -33,6 +33,11 @@ func views() map[string]View {
 		"clients":  ClientsPage{},
 		"client":   ClientPage{},
 		"imports":  ImportsPage{},
+		"upload":   UploadPage{},
+		"plan":     PlanPage{},
+		"import":   ImportPage{},
+
+		"reconcile": ReconcilePage{},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -23,19 +24,21 @@ import (
 
 // app is the program put together: every room with its neighbours plugged in.
 type app struct {
-	config    config
-	log       *slog.Logger
-	db        *postgres.Database
-	jobs      *queue.Queue
-	templates *templates.Set
-	store     *provisioning.Store
-	inviter   *provisioning.Inviter
-	importer  *provisioning.Importer // nil without an agency mailbox: there is no username to give
-	links     *authflow.Links
-	flow      *authflow.Flow
-	mailer    *notify.Mailer
-	transport *notify.Transport // nil without a mail server: messages wait
-	admin     *admin.Store
+	config     config
+	log        *slog.Logger
+	db         *postgres.Database
+	jobs       *queue.Queue
+	templates  *templates.Set
+	store      *provisioning.Store
+	inviter    *provisioning.Inviter
+	importer   *provisioning.Importer   // nil without an agency mailbox: there is no username to give
+	reconciler *provisioning.Reconciler // nil without partner settings
+	renamer    *provisioning.Renamer    // nil without an agency mailbox
+	links      *authflow.Links
+	flow       *authflow.Flow
+	mailer     *notify.Mailer
+	transport  *notify.Transport // nil without a mail server: messages wait
+	admin      *admin.Store
 }
 
 // openDatabase opens the database of the settings and brings it to the current schema.
@@ -100,7 +103,11 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 	}
 	a.inviter = &provisioning.Inviter{DB: db.Pool, Linker: a.links, Mailer: a.mailer}
 	if c.namer != nil {
-		a.importer = &provisioning.Importer{DB: db.Pool, Namer: c.namer, Inviter: a.inviter}
+		a.importer = &provisioning.Importer{DB: db.Pool, Namer: c.namer, Inviter: a.inviter, Mailbox: c.mailbox}
+		a.renamer = &provisioning.Renamer{DB: db.Pool, Namer: c.namer}
+		if c.checkDomains {
+			a.importer.Domains = &provisioning.MailDomains{Resolver: net.DefaultResolver}
+		}
 	}
 	a.flow = &authflow.Flow{
 		DB:      db.Pool,
@@ -110,6 +117,13 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 		Scopes:  c.scopes(),
 		Issuers: c.issuers(),
 		Now:     time.Now,
+	}
+	if c.PartnerClientID != "" {
+		partner, err := constantcontact.NewPartner(c.partner())
+		if err != nil {
+			return nil, err
+		}
+		a.reconciler = &provisioning.Reconciler{DB: db.Pool, Partner: partner, Importer: a.importer}
 	}
 	if c.OAuthClientID != "" {
 		if a.flow.Provider, err = constantcontact.New(c.provider()); err != nil {

@@ -15,6 +15,7 @@ import (
 type bar struct {
 	out   io.Writer // nil without a terminal
 	what  string
+	unit  string // of what is counted; bytes if empty
 	total int64
 	done  int64
 	drawn time.Time
@@ -32,15 +33,24 @@ func (p *program) newBar(what string, total int64) *bar {
 }
 
 func (b *bar) Write(data []byte) (int, error) {
-	b.done += int64(len(data))
+	b.reach(b.done + int64(len(data)))
+	return len(data), nil
+}
+
+// reach shows that so much is done.
+func (b *bar) reach(done int64) {
+	b.done = done
 	if b.out != nil && time.Since(b.drawn) > 50*time.Millisecond {
 		b.drawn = time.Now()
 		b.draw()
 	}
-	return len(data), nil
 }
 
 func (b *bar) draw() {
+	if b.total <= 0 && b.unit != "" {
+		fmt.Fprintf(b.out, "\r%s … %d %s", b.what, b.done, b.unit)
+		return
+	}
 	if b.total <= 0 {
 		fmt.Fprintf(b.out, "\r%s … %d KiB", b.what, b.done>>10)
 		return

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/notify/inbox"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 )
@@ -40,10 +42,12 @@ type config struct {
 	AgencyMailbox   string `env:"AGENCY_MAILBOX"`
 	UsernamePattern string `env:"USERNAME_PATTERN" envDefault:"{local}+{slug}@{domain}"`
 	UsernameMax     string `env:"USERNAME_MAX" envDefault:"50"`
+	MailDomainCheck string `env:"MAIL_DOMAIN_CHECK" envDefault:"on"`
 
 	SMTPURL     provisioning.Secret `env:"SMTP_URL"`
 	MailFrom    string              `env:"MAIL_FROM"`
 	MailReplyTo string              `env:"MAIL_REPLY_TO"`
+	IMAPURL     provisioning.Secret `env:"IMAP_URL"`
 
 	OAuthClientID     string              `env:"OAUTH_CLIENT_ID"`
 	OAuthClientSecret provisioning.Secret `env:"OAUTH_CLIENT_SECRET"`
@@ -51,22 +55,30 @@ type config struct {
 	OAuthPKCE         string              `env:"OAUTH_PKCE" envDefault:"on"`
 	OAuthPrompt       string              `env:"OAUTH_PROMPT" envDefault:"login"`
 
+	PartnerClientID     string              `env:"PARTNER_CLIENT_ID"`
+	PartnerClientSecret provisioning.Secret `env:"PARTNER_CLIENT_SECRET"`
+	PartnerAPIKey       provisioning.Secret `env:"PARTNER_API_KEY"`
+	PartnerTokenURL     string              `env:"PARTNER_TOKEN_URL"`
+
 	AuthorizeURL string `env:"PROVIDER_AUTHORIZE_URL"`
 	TokenURL     string `env:"PROVIDER_TOKEN_URL"`
 	APIURL       string `env:"PROVIDER_API_URL"`
 
 	// What follows is derived while the settings are checked.
 
-	namer *provisioning.Namer // nil without an agency mailbox
-	vault *authflow.Vault     // nil with the private server: its key file is read when it is opened
-	pkce  bool
+	mailbox      provisioning.Mailbox // zero without an agency mailbox
+	namer        *provisioning.Namer  // nil without an agency mailbox
+	usernameMax  int
+	checkDomains bool
+	vault        *authflow.Vault // nil with the private server: its key file is read when it is opened
+	pkce         bool
 }
 
 const prefix = "COUNTERSIGN_"
 
 // secretSettings may also be given as the path of a file, in a variable of the same name and _FILE.
 func secretSettings() []string {
-	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "OAUTH_CLIENT_SECRET"}
+	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "OAUTH_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
 }
 
 // readEnvironment returns the environment, with the lines of envFile where it says nothing itself and
@@ -167,40 +179,67 @@ func (c *config) check() error {
 	c.checkUsernames(mistake)
 	c.checkMail(mistake)
 	c.checkProvider(mistake)
+	c.checkPartner(mistake)
 	return errors.Join(mistakes...)
 }
 
 func (c *config) checkUsernames(mistake func(string, string, ...any)) {
-	limit, badLimit := strconv.Atoi(c.UsernameMax)
-	if badLimit != nil {
+	var badLimit, badSwitch, badMailbox error
+	if c.usernameMax, badLimit = strconv.Atoi(c.UsernameMax); badLimit != nil {
 		mistake("USERNAME_MAX", "%q is not a number, such as 50", c.UsernameMax)
 	}
-	pattern, badPattern := provisioning.ParsePattern(c.UsernamePattern)
+	if c.checkDomains, badSwitch = parseSwitch(c.MailDomainCheck); badSwitch != nil {
+		mistake("MAIL_DOMAIN_CHECK", "%w", badSwitch)
+	}
+	_, badPattern := provisioning.ParsePattern(c.UsernamePattern)
 	if badPattern != nil {
 		mistake("USERNAME_PATTERN", "%w", badPattern)
 	}
 	if c.AgencyMailbox == "" {
 		return
 	}
-	mailbox, badMailbox := provisioning.ParseMailbox(c.AgencyMailbox)
-	if badMailbox != nil {
+	if c.mailbox, badMailbox = provisioning.ParseMailbox(c.AgencyMailbox); badMailbox != nil {
 		mistake("AGENCY_MAILBOX", "%w", badMailbox)
 	}
 	if badLimit != nil || badPattern != nil || badMailbox != nil {
 		return
 	}
-	c.AgencyName = cmp.Or(c.AgencyName, mailbox.Domain)
-	namer, err := provisioning.NewNamer(pattern, mailbox, limit)
+	c.AgencyName = cmp.Or(c.AgencyName, c.mailbox.Domain)
+	namer, err := c.newNamer(c.UsernamePattern)
 	if err != nil {
 		mistake("USERNAME_PATTERN", "with this mailbox and %sUSERNAME_MAX: %w", prefix, err)
 	}
 	c.namer = namer
 }
 
+// newNamer makes a namer of another pattern for the agency's mailbox.
+func (c *config) newNamer(pattern string) (*provisioning.Namer, error) {
+	parsed, err := provisioning.ParsePattern(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return provisioning.NewNamer(parsed, c.mailbox, c.usernameMax)
+}
+
+func parseSwitch(s string) (on bool, err error) {
+	switch strings.ToLower(s) {
+	case "on", "true", "1", "yes":
+		return true, nil
+	case "off", "false", "0", "no":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither on nor off", s)
+}
+
 func (c *config) checkMail(mistake func(string, string, ...any)) {
 	if c.SMTPURL != "" {
 		if _, err := notify.ParseSMTPURL(c.SMTPURL.Reveal()); err != nil {
 			mistake("SMTP_URL", "%w", err)
+		}
+	}
+	if c.IMAPURL != "" {
+		if _, err := inbox.ParseURL(c.IMAPURL.Reveal()); err != nil {
+			mistake("IMAP_URL", "%w", err)
 		}
 	}
 	if c.MailFrom == "" {
@@ -238,12 +277,9 @@ func (c *config) checkProvider(mistake func(string, string, ...any)) {
 			*url = standard
 		}
 	}
-	switch strings.ToLower(c.OAuthPKCE) {
-	case "on", "true", "1", "yes":
-		c.pkce = true
-	case "off", "false", "0", "no":
-	default:
-		mistake("OAUTH_PKCE", "%q is neither on nor off", c.OAuthPKCE)
+	var err error
+	if c.pkce, err = parseSwitch(c.OAuthPKCE); err != nil {
+		mistake("OAUTH_PKCE", "%w", err)
 	}
 	if c.OAuthClientID == "" {
 		return
@@ -251,6 +287,45 @@ func (c *config) checkProvider(mistake func(string, string, ...any)) {
 	if _, err := constantcontact.New(c.provider()); err != nil {
 		mistakes := strings.TrimSpace(err.Error())
 		mistake("PROVIDER_… and OAUTH_…", "%s", mistakes)
+	}
+}
+
+// checkPartner comes after checkProvider, which completes the API's address.
+func (c *config) checkPartner(mistake func(string, string, ...any)) {
+	c.PartnerTokenURL = cmp.Or(c.PartnerTokenURL, constantcontact.DefaultPartnerTokenURL)
+	given := map[string]bool{
+		"PARTNER_CLIENT_ID":     c.PartnerClientID != "",
+		"PARTNER_CLIENT_SECRET": c.PartnerClientSecret != "",
+		"PARTNER_API_KEY":       c.PartnerAPIKey != "",
+	}
+	var missing []string
+	for name, set := range given {
+		if !set {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	switch len(missing) {
+	case len(given):
+		return
+	case 0:
+		if _, err := constantcontact.NewPartner(c.partner()); err != nil {
+			mistake("PARTNER_TOKEN_URL and PROVIDER_API_URL", "%w", err)
+		}
+	default:
+		for _, name := range missing {
+			mistake(name, "is needed beside the other partner settings: set it, or none of them")
+		}
+	}
+}
+
+func (c *config) partner() constantcontact.PartnerConfig {
+	return constantcontact.PartnerConfig{
+		ClientID:     c.PartnerClientID,
+		ClientSecret: c.PartnerClientSecret,
+		APIKey:       c.PartnerAPIKey,
+		TokenURL:     c.PartnerTokenURL,
+		APIURL:       c.APIURL,
 	}
 }
 

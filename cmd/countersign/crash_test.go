@@ -5,6 +5,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -112,6 +114,52 @@ func (m *mailing) waitForAll(t *testing.T, serve *process) {
 // repeatsInLog counts what a process has told of repeated mails.
 func repeatsInLog(p *process) int {
 	return strings.Count(p.output.String(), "the outcome of an attempt was lost; the message is sent again")
+}
+
+// TestKilledWhileImporting kills countersign import at random instants, and its private database server with
+// it: each time the file is in the roster as a whole or not at all. Afterwards it is imported once more.
+func TestKilledWhileImporting(t *testing.T) {
+	t.Parallel()
+	const clients, kills = 20_000, 6
+	in := install(t, "COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example")
+	var roster bytes.Buffer
+	roster.WriteString("ref,name,owner_email\n")
+	for n := range clients {
+		fmt.Fprintf(&roster, "%d,Client %d,%s\n", n, n/2, owner(n))
+	}
+	file := filepath.Join(t.TempDir(), "roster.csv")
+	if err := os.WriteFile(file, roster.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	in.mustRun(t, "import", file, "--dry-run")
+	whole := time.Since(began)
+	for range kills {
+		im := in.start(t, "import", file)
+		select {
+		case <-time.After(rand.N(whole)): //nolint:gosec // any instant will do
+		case <-im.ended:
+		}
+		im.kill()
+		if n := in.progress(t).Total; n != 0 && n != clients {
+			t.Fatalf("%d of %d clients are in the roster", n, clients)
+		}
+	}
+	in.mustRun(t, "import", file)
+	if n := in.progress(t).Total; n != clients {
+		t.Errorf("%d clients in the end", n)
+	}
+	usernames := make(map[string]bool)
+	exported, err := csv.NewReader(strings.NewReader(in.mustRun(t, "export"))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range exported[1:] {
+		usernames[record[slices.Index(exported[0], "username")]] = true
+	}
+	if len(usernames) != clients {
+		t.Errorf("%d usernames", len(usernames))
+	}
 }
 
 // TestKilledWhileSending kills countersign serve three times, in the midst of two thousand invitations.

@@ -126,6 +126,7 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 		AgencyMailbox:     "agency@northwind.example",
 		UsernamePattern:   "{local}+{slug}@{domain}",
 		UsernameMax:       "50",
+		MailDomainCheck:   "off", // nothing leaves the machine
 		SMTPURL:           provisioning.Secret("smtp://" + smtpAddress + "?tls=none"),
 		MailFrom:          "hello@northwind.example",
 		OAuthClientID:     sandboxClientID,
@@ -153,6 +154,7 @@ func (d *demo) readRoster() error {
 	if err != nil {
 		return fmt.Errorf("the demo's roster: %w", err)
 	}
+	defer reader.Close() //nolint:errcheck // It reads from memory.
 	known := make(map[string]bool) // One row repeats another.
 	for {
 		row, reject, err := reader.Next()

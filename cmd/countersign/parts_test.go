@@ -131,6 +131,12 @@ const mailboxPassword = "p@ss/w%rd#1" // nothing in it may get lost in a URL
 // startPostOffice starts Postfix and Dovecot in a folder of the test, with these mailboxes.
 func startPostOffice(t *testing.T, mailboxes ...string) *postOffice {
 	t.Helper()
+	return startOddPostOffice(t, "", "", mailboxes...)
+}
+
+// startOddPostOffice starts a post office with lines at the end of main.cf and of dovecot.conf, where they replace others.
+func startOddPostOffice(t *testing.T, mainLines, dovecotLines string, mailboxes ...string) *postOffice {
+	t.Helper()
 	const dovecot = "/usr/sbin/dovecot"
 	dir := t.TempDir()
 	// The accounts of the servers have to get in.
@@ -155,9 +161,9 @@ func startPostOffice(t *testing.T, mailboxes ...string) *postOffice {
 	}
 	for name, content := range map[string]string{
 		"users":             users.String(),
-		"dovecot.conf":      dovecotConf(t, dovecot),
+		"dovecot.conf":      dovecotConf(t, dovecot) + dovecotLines,
 		"postfix/mailboxes": addresses.String(),
-		"postfix/main.cf":   mainCf,
+		"postfix/main.cf":   mainCf + mainLines,
 		"postfix/master.cf": masterCf,
 	} {
 		content = strings.NewReplacer("DIR", dir, "SUBMISSION", submission, "MX", mx, "IMAP", imap).Replace(content)

@@ -87,12 +87,11 @@ type process struct {
 	ended  chan struct{} // closed at its end
 }
 
-// serve starts countersign serve and returns when it serves. It is killed at the end of the test, if it
-// still runs.
-func (in *installation) serve(t *testing.T) *process {
+// start starts a command. It is killed at the end of the test, if it still runs.
+func (in *installation) start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{output: &output{changed: make(chan struct{})}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), in.program, "serve")
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), in.program, args...)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = in.env, p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -102,6 +101,13 @@ func (in *installation) serve(t *testing.T) *process {
 		_ = p.cmd.Wait() // The state tells.
 	}()
 	t.Cleanup(func() { p.kill() })
+	return p
+}
+
+// serve starts countersign serve and returns when it serves.
+func (in *installation) serve(t *testing.T) *process {
+	t.Helper()
+	p := in.start(t, "serve")
 	serving := func(text string) bool { return strings.Contains(text, "Countersign serves ") }
 	if !p.output.wait(serving, p.ended, time.Minute) {
 		t.Fatalf("it does not serve:\n%s", p.output)

@@ -17,6 +17,10 @@ const (
 	sandboxClientID = "countersign-sandbox"
 	sandboxSecret   = "sandbox-secret"
 	sandboxSeed     = 1 // the same accounts at every start
+
+	sandboxPartnerID     = "countersign-partner"
+	sandboxPartnerSecret = "partner-secret"
+	sandboxPartnerKey    = "partner-key"
 )
 
 // sandboxFlags say how the imitation of the provider is run.
@@ -35,8 +39,8 @@ func (p *program) sandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "Run an imitation of the provider, to try everything without an account there",
-		Long: "Sandbox imitates Constant Contact's authorization server and the account part of its API, with faults\n" +
-			"that can be switched on. It prints the settings that make countersign serve use it. It keeps nothing.",
+		Long: "Sandbox imitates Constant Contact's authorization server and of its API the account and the partner's\n" +
+			"list, with faults that can be switched on. It prints the settings that make countersign serve use it. It keeps nothing.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", f.listen)
@@ -56,7 +60,7 @@ func (p *program) sandboxCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8082", "`host:port` to serve at")
-	flags.StringVar(&f.accounts, "accounts", "", "JSON `file` of accounts and users; by default they are made up")
+	flags.StringVar(&f.accounts, "accounts", "", "JSON `file` of accounts and users; by default they are made up. Those of the partner have the encoded_partner_id "+sandbox.MadePartnerID)
 	flags.IntVar(&f.made, "made", 20, "how many accounts to make up")
 	flags.StringArrayVar(&f.redirectURI, "redirect-uri", []string{"http://127.0.0.1:8080/oauth/callback", "http://localhost:8080/oauth/callback"}, "registered redirect `URI` of the app; may be repeated")
 	flags.BoolVar(&f.pkce, "require-pkce", false, "refuse authorize requests without PKCE")
@@ -87,7 +91,13 @@ func (f sandboxFlags) open(base string) (*sandbox.Sandbox, error) {
 			LongLived:    f.longLived,
 			RequirePKCE:  f.pkce,
 		}},
-		Accounts:  accounts,
+		Accounts: accounts,
+		Partners: []sandbox.Partner{{
+			ClientID:  sandboxPartnerID,
+			Secret:    sandboxPartnerSecret,
+			APIKey:    sandboxPartnerKey,
+			AccountID: sandbox.MadePartnerID,
+		}},
 		Unlimited: f.unlimited,
 		Control:   true,
 		Now:       time.Now,
@@ -103,6 +113,10 @@ func sandboxSettings(base string) string {
 		{"PROVIDER_AUTHORIZE_URL", base + "/oauth2/default/v1/authorize"},
 		{"PROVIDER_TOKEN_URL", base + "/oauth2/default/v1/token"},
 		{"PROVIDER_API_URL", base + "/v3"},
+		{"PARTNER_CLIENT_ID", sandboxPartnerID},
+		{"PARTNER_CLIENT_SECRET", sandboxPartnerSecret},
+		{"PARTNER_API_KEY", sandboxPartnerKey},
+		{"PARTNER_TOKEN_URL", base + "/partners/oauth2/default/v1/token"},
 	} {
 		fmt.Fprintf(&b, "  export %s%s=%s\n", prefix, s[0], s[1])
 	}

@@ -25,6 +25,9 @@ const (
 	drainTime    = 20 * time.Second // that running requests and jobs have when the process is told to end
 	foldInterval = 15 * time.Second
 	sweepPause   = time.Minute
+
+	// reconcileLimit is enough for millions of accounts; a call that hangs ends long before.
+	reconcileLimit = 12 * time.Hour
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -172,10 +175,27 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Every: foldInterval,
 			Work:  func(ctx context.Context, _ queue.Running) error { return provisioning.FoldTally(ctx, a.db.Pool) },
 		},
+		"sort_search": {
+			Every: foldInterval,
+			Work:  func(ctx context.Context, _ queue.Running) error { return provisioning.SortSearch(ctx, a.db.Pool) },
+		},
 		"expire_invitations": {
 			Every: sweepPause,
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Expire(ctx) },
 		},
+	}
+	if uploads := a.uploads(); uploads != nil {
+		handlers["sweep_uploads"] = queue.Handler{
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return uploads.Sweep(ctx) },
+		}
+	}
+	if reconciliations := a.reconciliations(); reconciliations != nil {
+		handlers[provisioning.JobReconcile] = queue.Handler{Limit: reconcileLimit, Work: reconciliations.Work}
+		handlers["sweep_reconciliations"] = queue.Handler{
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return reconciliations.Sweep(ctx) },
+		}
 	}
 	if a.transport != nil {
 		handlers[notify.JobMessage] = queue.Handler{Workers: mailWorkers, Work: a.mailer.Work}
@@ -183,24 +203,43 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 	return handlers
 }
 
+// uploads are nil without an agency mailbox, as the importer is.
+func (a *app) uploads() *provisioning.Uploads {
+	if a.importer == nil {
+		return nil
+	}
+	return provisioning.NewUploads(a.db.Pool, a.importer, provisioning.MaxUpload)
+}
+
+// reconciliations are nil without partner settings, as the reconciler is.
+func (a *app) reconciliations() *provisioning.Reconciliations {
+	if a.reconciler == nil {
+		return nil
+	}
+	return &provisioning.Reconciliations{DB: a.db.Pool, Jobs: a.jobs, Reconciler: a.reconciler}
+}
+
 func (a *app) web() *web.Server {
 	return &web.Server{
-		Store:      a.store,
-		Inviter:    a.inviter,
-		Importer:   a.importer,
-		Links:      a.links,
-		Flow:       a.flow,
-		Mailer:     a.mailer,
-		Admin:      a.admin,
-		Templates:  a.templates,
-		Letterhead: a.config.letterhead(),
-		Scopes:     a.config.scopes(),
-		PublicURL:  a.config.PublicURL,
-		Proxies:    a.config.TrustedProxies,
-		Version:    version(),
-		Ready:      a.db.Pool.Ping,
-		Now:        time.Now,
-		Log:        a.log,
+		Store:           a.store,
+		Inviter:         a.inviter,
+		Importer:        a.importer,
+		Uploads:         a.uploads(),
+		Reconciliations: a.reconciliations(),
+		Renamer:         a.renamer,
+		Links:           a.links,
+		Flow:            a.flow,
+		Mailer:          a.mailer,
+		Admin:           a.admin,
+		Templates:       a.templates,
+		Letterhead:      a.config.letterhead(),
+		Scopes:          a.config.scopes(),
+		PublicURL:       a.config.PublicURL,
+		Proxies:         a.config.TrustedProxies,
+		Version:         version(),
+		Ready:           a.db.Pool.Ping,
+		Now:             time.Now,
+		Log:             a.log,
 	}
 }
 

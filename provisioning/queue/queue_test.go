@@ -407,6 +407,35 @@ func TestStopWaitsForTheRunningJob(t *testing.T) {
 	}
 }
 
+// TestStopEndsALongJob: it goes on in another process, and neither is that a failure nor does anybody wait.
+func TestStopEndsALongJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	handlers := func(work func(context.Context, queue.Running) error) map[queue.Kind]queue.Handler {
+		return map[queue.Kind]queue.Handler{"long": {Limit: time.Hour, Work: func(ctx context.Context, job queue.Running) error {
+			b.runs <- job
+			return work(ctx, job)
+		}}}
+	}
+	runner := b.startWith(t, handlers(func(ctx context.Context, _ queue.Running) error {
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < 30*time.Minute {
+			t.Errorf("it has to end by %v", deadline)
+		}
+		<-ctx.Done()
+		return queue.Later(0)
+	}))
+	b.put(t, queue.Job{Kind: "long"})
+	b.next(t)
+	if err := runner.Stop(t.Context()); err != nil {
+		t.Errorf("Stop = %v", err)
+	}
+	b.startWith(t, handlers(done))
+	b.next(t)
+	if diff := cmp.Diff(map[string]int{"completed": 1}, b.states(t)); diff != "" || b.log.String() != "" {
+		t.Errorf("%s\nthe log says %s", diff, b.log)
+	}
+}
+
 func TestStopLosesPatience(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

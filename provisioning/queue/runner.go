@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +17,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// jobLimit is when a handler's context is cancelled.
+// jobLimit is when a handler's context is cancelled, unless the Handler has a limit of its own.
 const jobLimit = 2 * time.Minute
 
 // Running is a job while it runs. One that is made by hand belongs to no Runner: it is always held, and
@@ -58,6 +59,11 @@ type Handler struct {
 	Work    func(context.Context, Running) error
 	Workers int           // at once in this process; 1 if zero
 	Every   time.Duration // if set, a job about no row is also started this often, by one replica
+
+	// Limit is when the context of a run is cancelled; two minutes if zero. Nobody waits for a run that may
+	// take longer: its context is cancelled as soon as the Runner stops, too. It returns Later(0) then and is
+	// begun again, here or elsewhere.
+	Limit time.Duration
 }
 
 // Runner works jobs in this process.
@@ -68,18 +74,21 @@ type Runner struct {
 	// DeadAfter is the silence after which a replica's jobs are given to others; 15 seconds if zero.
 	DeadAfter time.Duration
 
-	id     string
-	client *river.Client[pgx.Tx]
-	cancel context.CancelFunc
-	done   chan struct{}
+	id      string
+	client  *river.Client[pgx.Tx]
+	endLong func() // ends the runs that nobody waits for
+	cancel  context.CancelFunc
+	done    chan struct{}
 }
 
 // Start begins to work jobs and returns at once. Cancelling ctx does not stop it; Stop does.
 func (r *Runner) Start(ctx context.Context) error {
 	r.id = uuid.NewString()
 	r.DeadAfter = cmp.Or(r.DeadAfter, 15*time.Second)
+	stopping := make(chan struct{})
+	r.endLong = sync.OnceFunc(func() { close(stopping) })
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{handlers: r.Handlers})
+	river.AddWorker(workers, &worker{handlers: r.Handlers, stopping: stopping})
 	config := &river.Config{
 		ID:                   r.id,
 		ErrorHandler:         complaints{r.Log},
@@ -125,9 +134,10 @@ func (r *Runner) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop takes no more jobs and waits for those that run. When ctx ends first, they are cancelled; they
-// run again elsewhere or after the next start.
+// Stop takes no more jobs and waits for those that run, but for those with a Limit. When ctx ends first,
+// they are cancelled; they run again elsewhere or after the next start.
 func (r *Runner) Stop(ctx context.Context) error {
+	r.endLong()
 	err := r.client.Stop(ctx)
 	if err != nil {
 		hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -224,12 +234,31 @@ type worker struct {
 	river.WorkerDefaults[args]
 
 	handlers map[Kind]Handler
+	stopping <-chan struct{} // closed when the Runner stops
+}
+
+// Timeout is River's word for Limit.
+func (w *worker) Timeout(job *river.Job[args]) time.Duration {
+	return w.handlers[Kind(job.Queue)].Limit
 }
 
 // Work finds a handler for every job, as only the queues of those kinds are read that have one.
 func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 	kind := Kind(job.Queue)
-	return w.handlers[kind].Work(ctx, Running{Job{Kind: kind, Row: job.Args.Row}, job})
+	h := w.handlers[kind]
+	if h.Limit > 0 {
+		long, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-w.stopping:
+				cancel()
+			case <-long.Done():
+			}
+		}()
+		ctx = long
+	}
+	return h.Work(ctx, Running{Job{Kind: kind, Row: job.Args.Row}, job})
 }
 
 // complaints tells the log of failed jobs: River itself keeps their errors in its table.

@@ -1,5 +1,6 @@
 // The pages work without this script. With it, times are in the reader's zone, usernames copy at a
-// press, one-time links need no press, and the console says when its numbers are old.
+// press, one-time links need no press, files drop anywhere and show how far they are, a button that
+// works says so, and the console says when its numbers are old.
 (() => {
   "use strict";
 
@@ -27,9 +28,9 @@
   });
 
   document.addEventListener("htmx:config:request", (event) => {
-    const { sourceEvent, request } = event.detail.ctx;
+    const { sourceElement, sourceEvent, request } = event.detail.ctx;
     if (sourceEvent.type === "every" && document.hidden) event.preventDefault();
-    for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
+    if (sourceElement.matches("[role=search]")) for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
   });
 
   // A session that has ended redirects to the sign-in page: that is a page, not a part of this one.
@@ -58,6 +59,71 @@
         setTimeout(() => { button.innerHTML = before; }, 2000);
       });
     }
+  }
+
+  // A button that takes long says that it works, and works once.
+  const busy = (button, is) => {
+    if (is) button.dataset.words = button.textContent;
+    button.textContent = is ? `${button.dataset.busy} …` : button.dataset.words;
+    button.disabled = is;
+    button.ariaBusy = is ? "true" : null;
+  };
+  const relax = () => document.querySelectorAll("[data-words][aria-busy]").forEach((button) => busy(button, false));
+  addEventListener("pageshow", relax);
+
+  // A file goes up as soon as it is chosen, or dropped anywhere on the page.
+  const send = (form, button) => {
+    const say = (words) => {
+      form.querySelector("[role=alert]").textContent = words;
+      relax();
+      bar.parentElement.hidden = true;
+    };
+    const bar = form.querySelector("progress");
+    const file = form.querySelector("[type=file]");
+    if (file.files[0].size > Number(form.dataset.upload)) return say(form.dataset.tooLarge);
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.responseType = "document";
+    request.upload.addEventListener("progress", ({ loaded, total }) => {
+      bar.value = loaded / total;
+      bar.nextElementSibling.textContent = `${Math.floor((100 * loaded) / total)} %`;
+    });
+    request.addEventListener("load", () => {
+      const main = request.response?.querySelector("main");
+      if (request.status < 400 || !main) return location.assign(request.responseURL);
+      localize(main);
+      document.querySelector("main").replaceWith(main);
+      (main.querySelector("[aria-invalid]") ?? main).focus();
+    });
+    request.addEventListener("error", () => say("The connection was lost. Choose the file again."));
+    const body = new FormData(form);
+    busy(button, true);
+    bar.parentElement.hidden = false;
+    request.send(body);
+  };
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    const button = event.submitter ?? form.querySelector("[data-busy]");
+    if (!button?.dataset.busy) return;
+    if ("upload" in form.dataset) {
+      event.preventDefault();
+      if (!button.disabled) send(form, button);
+    } else busy(button, true);
+  });
+  document.addEventListener("change", ({ target }) => {
+    if (target.type === "file" && target.files.length > 0) target.form.requestSubmit();
+  });
+  for (const type of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(type, (event) => {
+      const form = document.querySelector("form[data-upload]");
+      if (!form || !event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      form.classList.toggle("over", type === "dragover");
+      if (type !== "drop" || event.dataTransfer.files.length === 0) return;
+      form.querySelector("[type=file]").files = event.dataTransfer.files;
+      form.requestSubmit();
+    });
   }
 
   document.querySelector("form[data-submit]")?.requestSubmit();

@@ -1,14 +1,10 @@
 package browsertest_test
 
 import (
-	"encoding/csv"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/network"
@@ -229,59 +225,6 @@ func TestNotFoundForAnybody(t *testing.T) {
 	p.says("Page not found")
 	if links := p.texts("main a"); len(links) > 0 {
 		t.Errorf("an owner is sent to %q", links)
-	}
-}
-
-func TestImports(t *testing.T) {
-	t.Parallel()
-	p := signIn(t, desk)
-	p.press("Imports")
-	p.inspect("imports")
-	dir := t.TempDir()
-	if _, err := chromedp.CallBrowser(p.ctx, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
-		Behavior:         browser.SetDownloadBehaviorBehaviorAllow,
-		BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID,
-		DownloadPath:     dir,
-		EventsEnabled:    new(true),
-	}); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan string, 1)
-	if err := chromedp.ListenBrowser(p.ctx, func(event any) {
-		if e, ok := event.(*browser.EventDownloadProgress); ok && e.State != browser.DownloadProgressStateInProgress {
-			select {
-			case ended <- string(e.State):
-			default:
-			}
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	x, y := p.spot("the rejected rows of roster.csv", `() => [...document.querySelectorAll("tbody tr")].filter((e) => e.querySelector("th").innerText === "roster.csv").map((e) => e.querySelector("a[download]"))`)
-	run(p, chromedp.MouseClickXY(x, y))
-	select {
-	case state := <-ended:
-		if state != string(browser.DownloadProgressStateCompleted) {
-			t.Fatalf("the download is %s", state)
-		}
-	case <-time.After(patience):
-		t.Fatal("the download does not end")
-	}
-	file, err := os.Open(filepath.Join(dir, "rejects.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	rejects, err := csv.NewReader(file).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := append(slices.Clone(roster(t)[0]), "error_code", "error_message")
-	if !slices.Equal(rejects[0], want) {
-		t.Errorf("the columns are %q, want %q", rejects[0], want)
-	}
-	if len(rejects) < 2 || len(rejects[1]) != len(want) || rejects[1][len(want)-1] == "" {
-		t.Errorf("no row says what is wrong with it: %q", rejects)
 	}
 }
 

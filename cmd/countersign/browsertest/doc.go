@@ -15,6 +15,8 @@
 //	walk_test.go         the whole way from a roster to the console
 //	owner_test.go        every other way through the owner's pages
 //	console_test.go      the operator's pages
+//	imports_test.go      a roster file's way into the roster
+//	reconcile_test.go    the roster beside the provider's own list
 //	keyboard_test.go     every page without a mouse
 //	screenshots_test.go  simulated owners at work, and the pictures of the README
 //

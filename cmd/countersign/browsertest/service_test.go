@@ -1,6 +1,7 @@
 package browsertest_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"regexp"
@@ -107,7 +108,14 @@ func (s *service) accounts(t *testing.T) []account {
 // fault makes something go wrong at the provider, the next time that it can.
 func (s *service) fault(t *testing.T, name string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.sandbox+"/_sandbox/faults", strings.NewReader(`{"`+name+`":{"next":1}}`))
+	s.faults(t, name, 1)
+}
+
+// faults is fault for the next so many times.
+func (s *service) faults(t *testing.T, name string, times int) {
+	t.Helper()
+	body := strings.NewReader(fmt.Sprintf(`{"%s":{"next":%d}}`, name, times))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.sandbox+"/_sandbox/faults", body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,8 @@ func (s *Server) api(router *gin.Engine) {
 	register(s, api, http.MethodGet, "/clients/{id}/events", admin.ScopeRead, "Read a client's history, newest first", s.listEvents)
 	register(s, api, http.MethodPost, "/clients/{id}/link", admin.ScopeLinks, "Make a fresh invitation link to hand over", s.postLink,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusCreated })
+	register(s, api, http.MethodPost, "/clients/{id}/username", admin.ScopeWrite,
+		"Give a client another username because the provider says that its own is taken", s.postUsername)
 	register(s, api, http.MethodPost, "/invitations", admin.ScopeWrite, "Queue invitations", s.postInvitations,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusAccepted })
 	register(s, api, http.MethodGet, "/progress", admin.ScopeRead, "Read the progress", s.readProgress)
@@ -248,9 +250,6 @@ type importBody struct {
 
 func importInJSON(im provisioning.Import) importBody {
 	body := importBody{Import: im}
-	if body.Rejects == nil {
-		body.Rejects = []provisioning.Reject{}
-	}
 	if !im.DryRun {
 		body.RejectsURL = apiPath + "/imports/" + im.ID.String() + "/rejects.csv"
 	}
@@ -259,7 +258,7 @@ func importInJSON(im provisioning.Import) importBody {
 
 func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput, error) {
 	if s.Importer == nil {
-		return nil, fmt.Errorf("%w: set COUNTERSIGN_AGENCY_MAILBOX, from which usernames are made", errNotConfigured)
+		return nil, errNoMailbox
 	}
 	mapping, err := provisioning.ParseMapping(in.Map)
 	if err != nil {
@@ -499,6 +498,28 @@ func (s *Server) postLink(ctx context.Context, in *clientID) (*linkOutput, error
 	out := &linkOutput{}
 	out.Body.URL, out.Body.ExpiresAt, err = s.Links.HandOver(ctx, c.ID, actor(ctx))
 	return out, err
+}
+
+type usernameInput struct {
+	ID   string `path:"id" doc:"id, or ref: and the agency's own key"`
+	Body struct {
+		Taken string `json:"taken" doc:"the username that the provider refused, so that a repeated report changes nothing"`
+	}
+}
+
+func (s *Server) postUsername(ctx context.Context, in *usernameInput) (*clientOutput, error) {
+	if s.Renamer == nil {
+		return nil, errNoMailbox
+	}
+	c, err := s.Store.Client(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	c, err = s.Renamer.Taken(ctx, c.ID, in.Body.Taken, actor(ctx))
+	if err != nil && !errors.Is(err, provisioning.ErrNoLongerUsername) {
+		return nil, err
+	}
+	return &clientOutput{Body: clientInJSON(c)}, nil
 }
 
 // Invitations and progress.

@@ -129,6 +129,7 @@ func TestAPIIsForKeys(t *testing.T) {
 		"GET /clients/{id}":             admin.ScopeRead,
 		"GET /clients/{id}/events":      admin.ScopeRead,
 		"POST /clients/{id}/link":       admin.ScopeLinks,
+		"POST /clients/{id}/username":   admin.ScopeWrite,
 		"POST /invitations":             admin.ScopeWrite,
 		"GET /progress":                 admin.ScopeRead,
 		"GET /export.csv":               admin.ScopeRead,
@@ -150,6 +151,9 @@ func TestAPIIsForKeys(t *testing.T) {
 			}
 			if path == "/imports" {
 				body = roster
+			}
+			if strings.HasSuffix(path, "/username") {
+				body = fmt.Sprintf(`{"taken":%q}`, b.client(t, "CAFE").Username)
 			}
 			for name, header := range map[string][]string{
 				"no key":      nil,
@@ -506,6 +510,22 @@ func TestAPIClient(t *testing.T) {
 	if bare["account_id"] != nil || bare["reason"] != nil || fmt.Sprint(bare["tags"]) != "[]" || fmt.Sprint(bare["extra"]) != "map[]" {
 		t.Errorf("what is not known is %v", bare)
 	}
+}
+
+// TestAPIUsername reports a username as taken, once more, and for the wrong client.
+func TestAPIUsername(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, "ref,name,owner_email\nA,Acme,ann@a.example\nB,Bell,bob@b.example\n")
+	api := b.caller(t, admin.ScopeWrite)
+	for range 2 {
+		var got client
+		api.call(t, http.MethodPost, "/clients/ref:A/username", `{"taken": "agency+acme@brightside.example"}`).has(t, http.StatusOK).into(t, &got)
+		if got.Username != "agency+acme-2@brightside.example" {
+			t.Errorf("the next username is %q", got.Username)
+		}
+	}
+	api.call(t, http.MethodPost, "/clients/ref:B/username", `{"taken": "agency+acme-2@brightside.example"}`).problem(t, http.StatusNotFound)
 }
 
 func TestAPIClients(t *testing.T) {

@@ -1,14 +1,15 @@
 package web
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/provisioning"
@@ -18,7 +19,6 @@ import (
 const (
 	recentEvents = 10  // on the progress page
 	shownEvents  = 200 // on a client's page
-	shownImports = 100
 	clientsAPage = 50
 )
 
@@ -162,6 +162,7 @@ func (s *Server) client(c *gin.Context) error {
 		Console:    s.console(c),
 		Provider:   s.Letterhead.Provider,
 		Client:     clientOnPage(client),
+		CanRename:  s.Renamer != nil,
 		MoreEvents: len(events) > shownEvents,
 		Events:     eventsOnPage(events[:min(len(events), shownEvents)]),
 	}
@@ -198,6 +199,28 @@ func (s *Server) client(c *gin.Context) error {
 	return s.show(c, page)
 }
 
+// rename gives a client another username. That somebody was faster shows on the page it leads to.
+func (s *Server) rename(c *gin.Context) error {
+	if s.Renamer == nil {
+		return errNoMailbox
+	}
+	client, err := s.Store.Client(c, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	_, err = s.Renamer.Taken(c, client.ID, c.PostForm("taken"), provisioning.Operator(operator(c).Email))
+	if err != nil && !errors.Is(err, provisioning.ErrNoLongerUsername) {
+		return err
+	}
+	c.Redirect(http.StatusSeeOther, "/admin/clients/"+client.ID.String())
+	return nil
+}
+
+func (s *Server) backToClient(c *gin.Context) error {
+	c.Redirect(http.StatusSeeOther, "/admin/clients/"+url.PathEscape(c.Param("id")))
+	return nil
+}
+
 func clientOnPage(c provisioning.Client) templates.Client {
 	shown := templates.Client{
 		ID:           c.ID.String(),
@@ -227,42 +250,6 @@ func clientOnPage(c provisioning.Client) templates.Client {
 	}
 	slices.SortFunc(shown.Extra, func(a, b templates.Field) int { return strings.Compare(a.Name, b.Name) })
 	return shown
-}
-
-func (s *Server) imports(c *gin.Context) error {
-	found, err := s.Store.Imports(c, shownImports)
-	if err != nil {
-		return err
-	}
-	page := templates.ImportsPage{Console: s.console(c)}
-	for _, im := range found {
-		page.Imports = append(page.Imports, templates.Import{
-			ID:        im.ID.String(),
-			FileName:  im.FileName,
-			Actor:     actorInWords(im.Actor),
-			At:        im.At,
-			Rows:      im.Rows,
-			Created:   im.Created,
-			Updated:   im.Updated,
-			Unchanged: im.Unchanged,
-			Rejected:  im.Rejected,
-		})
-	}
-	return s.show(c, page)
-}
-
-// rejects sends the rejected rows of an import, to be corrected and imported again.
-func (s *Server) rejects(c *gin.Context) error {
-	id, err := uuid.Parse(c.Param("id"))
-	if err != nil {
-		return errNoRoute
-	}
-	if _, err := s.Store.Import(c, id); err != nil {
-		return err
-	}
-	c.Header("Content-Type", "text/csv; charset=utf-8")
-	c.Header("Content-Disposition", `attachment; filename="rejects.csv"`)
-	return s.Store.WriteRejects(c, c.Writer, id)
 }
 
 func orZero[T any](p *T) T {

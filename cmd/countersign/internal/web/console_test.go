@@ -379,3 +379,28 @@ func TestFileIsWholeOrNone(t *testing.T) {
 		answer.silent(t, "SQLSTATE", "lost")
 	}
 }
+
+// TestConsoleUsername gives a client another username, once however often the button is pressed.
+func TestConsoleUsername(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, roster)
+	operator := b.operator(t)
+	page := "/admin/clients/" + b.client(t, "CAFE").ID.String()
+	form := url.Values{"taken": {b.client(t, "CAFE").Username}}
+	for range 2 {
+		if answer := operator.post(t, page+"/username", form); answer.status != http.StatusSeeOther || answer.header.Get("Location") != page {
+			t.Errorf("answered %d, %s", answer.status, answer.header.Get("Location"))
+		}
+	}
+	shown := operator.get(t, page).has(t, http.StatusOK)
+	for _, want := range []string{"cafe-lumiere-2@brightside.example", "Username taken at the provider, another one given"} {
+		if !strings.Contains(string(shown.body), want) {
+			t.Errorf("the client's page lacks %q", want)
+		}
+	}
+	b.browser(t).post(t, page+"/username", form).has(t, http.StatusSeeOther) // to the sign-in
+	if got := b.client(t, "CAFE").Username; got != "agency+cafe-lumiere-2@brightside.example" {
+		t.Errorf("the username is %s", got)
+	}
+}

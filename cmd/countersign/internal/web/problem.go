@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -30,6 +32,8 @@ func problems() []problem {
 		{provisioning.ErrUnknownWord, http.StatusBadRequest},
 		{errBadRequest, http.StatusBadRequest},
 		{provisioning.ErrRejected, http.StatusUnprocessableEntity},
+		{provisioning.ErrUploadTooLarge, http.StatusRequestEntityTooLarge},
+		{errNoFile, http.StatusUnprocessableEntity},
 		{errCrossOrigin, http.StatusForbidden},
 		{errThrottled, http.StatusTooManyRequests},
 		{errNotConfigured, http.StatusServiceUnavailable},
@@ -47,6 +51,8 @@ var (
 	errNoMethod      = errors.New("the address exists, but not for this method")
 	errBadRequest    = errors.New("the request was not understood")
 	errNotConfigured = errors.New("not set up")
+	errNoMailbox     = fmt.Errorf("%w: set COUNTERSIGN_AGENCY_MAILBOX, from which usernames are made", errNotConfigured)
+	errNoFile        = errors.New("choose a file first")
 )
 
 func statusOf(err error) int {
@@ -92,6 +98,9 @@ func (s *Server) step(h handler) gin.HandlerFunc {
 // fail answers an error: the API's with problem details, others with a page. An answer that has begun
 // is broken off, so that half of it does not pass for the whole.
 func (s *Server) fail(c *gin.Context, err error) {
+	if write, ok := errors.AsType[*net.OpError](err); ok && write.Op == "write" && c.Request.Context().Err() != nil {
+		return // The visitor went while the answer was written: nothing of ours is wrong, and nobody is there.
+	}
 	if c.Writer.Written() {
 		s.logFailure(c, c.FullPath(), err)
 		panic(http.ErrAbortHandler)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -69,8 +70,31 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/progress", s.progressFragment)
 	get(console, "/clients", s.clients)
 	get(console, "/clients/:id", s.client)
+	get(console, "/clients/:id/username", s.backToClient)
 	get(console, "/imports", s.imports)
+	get(console, "/imports/template.csv", s.template)
+	get(console, "/imports/:id", s.imported)
 	get(console, "/imports/:id/rejects.csv", s.rejects)
+	get(console, "/uploads/:id", s.columns)
+	get(console, "/uploads/:id/plan", s.plan)
+	get(console, "/reconcile", s.reconcile)
+	get(console, "/reconcile/:id/missing.csv", s.missing)
+	for _, button := range []string{"fill", "add"} {
+		get(console, "/reconcile/:id/"+button, s.backToReconcile)
+	}
+	for _, button := range []string{"import", "discard"} {
+		get(console, "/uploads/:id/"+button, s.backToUpload)
+	}
+
+	// What they do. A file is bounded by who reads it.
+	actions := router.Group("/admin", s.throttle(), s.sameOrigin(), s.requireOperator())
+	actions.POST("/clients/:id/username", s.bound(), s.answer(s.rename))
+	actions.POST("/imports", s.answer(s.upload))
+	actions.POST("/uploads/:id/import", s.bound(), s.answer(s.commit))
+	actions.POST("/uploads/:id/discard", s.bound(), s.answer(s.discard))
+	actions.POST("/reconcile", s.bound(), s.answer(s.startReconcile))
+	actions.POST("/reconcile/:id/fill", s.bound(), s.answer(s.apply(provisioning.StepFill)))
+	actions.POST("/reconcile/:id/add", s.bound(), s.answer(s.apply(provisioning.StepAdd)))
 
 	s.api(router)
 	return router, nil

@@ -4,7 +4,9 @@
 //	routes.go    every route, with what guards it
 //	owner.go     the owner's walk: invitation, consent, ending
 //	gate.go      set-up, sign-in, sign-out, and the check of a session
-//	console.go   progress, clients, imports, for signed-in operators
+//	console.go   progress and clients, for signed-in operators
+//	imports.go   a roster file's way into the roster: upload, columns, plan, import, rejects
+//	reconcile.go the roster beside the provider's own list of accounts
 //	words.go     what events and actors are called on pages
 //	api.go       JSON under /api/v1, for keys with the right scope
 //	problem.go   the one table from error to status, and who is told what
@@ -30,22 +32,25 @@ import (
 
 // Server serves everything that Countersign shows. All fields are needed unless they say otherwise.
 type Server struct {
-	Store      *provisioning.Store
-	Inviter    *provisioning.Inviter
-	Importer   *provisioning.Importer // nil if there is no agency mailbox to make usernames of
-	Links      *authflow.Links
-	Flow       *authflow.Flow
-	Mailer     *notify.Mailer
-	Admin      *admin.Store
-	Templates  *templates.Set
-	Letterhead templates.Letterhead
-	Scopes     []string                    // what owners are asked for
-	PublicURL  string                      // https, or http on this machine
-	Proxies    []string                    // addresses and networks whose X-Forwarded-For is believed
-	Version    string                      // of the program
-	Ready      func(context.Context) error // nil if requests can be served
-	Now        func() time.Time
-	Log        *slog.Logger
+	Store           *provisioning.Store
+	Inviter         *provisioning.Inviter
+	Importer        *provisioning.Importer        // nil if there is no agency mailbox to make usernames of
+	Uploads         *provisioning.Uploads         // likewise
+	Renamer         *provisioning.Renamer         // likewise
+	Reconciliations *provisioning.Reconciliations // nil without a partner's settings
+	Links           *authflow.Links
+	Flow            *authflow.Flow
+	Mailer          *notify.Mailer
+	Admin           *admin.Store
+	Templates       *templates.Set
+	Letterhead      templates.Letterhead
+	Scopes          []string                    // what owners are asked for
+	PublicURL       string                      // https, or http on this machine
+	Proxies         []string                    // addresses and networks whose X-Forwarded-For is believed
+	Version         string                      // of the program
+	Ready           func(context.Context) error // nil if requests can be served
+	Now             func() time.Time
+	Log             *slog.Logger
 
 	doors *doors
 }

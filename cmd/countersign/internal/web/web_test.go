@@ -150,10 +150,13 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 		Scopes: scopes, Now: b.clock.now, Log: log,
 	}
 	inviter := &provisioning.Inviter{DB: b.db, Linker: links, Mailer: mailer}
+	importer := &provisioning.Importer{DB: b.db, Namer: namer, Inviter: inviter}
 	return &web.Server{
 		Store:    &provisioning.Store{DB: b.db},
 		Inviter:  inviter,
-		Importer: &provisioning.Importer{DB: b.db, Namer: namer, Inviter: inviter},
+		Importer: importer,
+		Uploads:  provisioning.NewUploads(b.db, importer, mostUpload),
+		Renamer:  &provisioning.Renamer{DB: b.db, Namer: importer.Namer},
 		Links:    links,
 		Flow: &authflow.Flow{
 			DB: b.db, Vault: vault, Links: links, Provider: client, Inviter: inviter, Scopes: scopes,

@@ -19,6 +19,8 @@ func whatHappened(kind provisioning.EventKind) string {
 		return "Imported"
 	case provisioning.EventUpdated:
 		return "Updated by an import"
+	case provisioning.EventUsernameTaken:
+		return "Username taken at the provider, another one given"
 	case provisioning.EventOwnerChanged:
 		return "Owner’s address changed; earlier links no longer work"
 	case provisioning.EventMailQueued:
@@ -102,7 +104,8 @@ func detailInWords(e provisioning.Event) string {
 			continue
 		}
 		name = strings.ReplaceAll(name, "_", " ")
-		if change, ok := value.(map[string]any); ok && e.Kind == provisioning.EventUpdated {
+		change, ok := value.(map[string]any)
+		if ok && (e.Kind == provisioning.EventUpdated || e.Kind == provisioning.EventUsernameTaken) {
 			parts = append(parts, fmt.Sprintf("%s: %s → %s", name, cell(change["from"]), cell(change["to"])))
 			continue
 		}
