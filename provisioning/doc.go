@@ -10,8 +10,6 @@
 //
 // Entry points:
 //
-//	RosterReader    reads a roster file: rows, warnings, and rejects with line, column, code and cure (roster.go)
-//	MailDomains     finds domains that cannot receive mail                                  (maildomain.go)
 //	Namer, Renamer  give usernames: slug, pattern, candidates; another one if it is taken     (username.go)
 //	Importer        merges a file into the roster in one transaction   (import.go, incoming.go, merge.go)
 //	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
@@ -22,6 +20,7 @@
 //	Store           reads clients, events, imports; Progress counts without counting rows
 //
 // Neighbours: package authflow makes the links and verifies grants; package notify writes the mails;
-// both are plugged into Inviter by the program. Package provisioning/queue carries jobs. What the
+// both are plugged into Inviter by the program. Package provisioning/roster reads roster files, package
+// provisioning/queue carries jobs. What the
 // provider says of an account or a grant comes in the types of provider.go.
 package provisioning

@@ -13,16 +13,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
-
-// exportColumns are the columns that an export adds to those of a roster file. Importing it again
-// passes them over: they are ours to say.
-func exportColumns() []string {
-	return []string{"username", "stage", "reason", "paused", "invited_at", "authorized_at", "proven_at"}
-}
-
-// rejectColumns are the columns that a file of rejects adds to the original ones.
-func rejectColumns() []string { return []string{"error_code", "error_message"} }
 
 // Export writes the clients that the filter selects as a roster file with their usernames and stages.
 // Cells that a spreadsheet would take for formulas are neutralized; importing the file again restores
@@ -32,11 +25,11 @@ func (s *Store) Export(ctx context.Context, w io.Writer, f Filter) error {
 	if err != nil {
 		return err
 	}
-	header := make([]string, 0, len(Fields())+len(exportColumns())+len(extras))
-	for _, field := range Fields() {
+	header := make([]string, 0, len(roster.Fields())+len(roster.ExportColumns())+len(extras))
+	for _, field := range roster.Fields() {
 		header = append(header, string(field))
 	}
-	header = append(header, exportColumns()...)
+	header = append(header, roster.ExportColumns()...)
 	header = append(header, extras...)
 	out := csv.NewWriter(w)
 	if err := writeSafe(out, header); err != nil {
@@ -90,20 +83,20 @@ func (c Client) exportRecord(extras []string) []string {
 	if c.Paused {
 		paused = "yes"
 	}
-	fields := map[Field]string{
-		FieldName:       c.Name,
-		FieldOwnerEmail: c.OwnerEmail,
-		FieldRef:        text(c.Ref),
-		FieldOwnerName:  c.OwnerName,
-		FieldAccountID:  text(c.AccountID),
-		FieldRoute:      string(c.Route),
-		FieldSiteURL:    c.SiteURL,
-		FieldLocale:     c.Locale,
-		FieldTimeZone:   c.TimeZone,
-		FieldTags:       strings.Join(c.Tags, ", "),
+	fields := map[roster.Field]string{
+		roster.FieldName:       c.Name,
+		roster.FieldOwnerEmail: c.OwnerEmail,
+		roster.FieldRef:        text(c.Ref),
+		roster.FieldOwnerName:  c.OwnerName,
+		roster.FieldAccountID:  text(c.AccountID),
+		roster.FieldRoute:      string(c.Route),
+		roster.FieldSiteURL:    c.SiteURL,
+		roster.FieldLocale:     c.Locale,
+		roster.FieldTimeZone:   c.TimeZone,
+		roster.FieldTags:       strings.Join(c.Tags, ", "),
 	}
 	record := []string{}
-	for _, field := range Fields() {
+	for _, field := range roster.Fields() {
 		record = append(record, fields[field])
 	}
 	record = append(record, c.Username, string(c.Stage), string(reason), paused,
@@ -129,13 +122,13 @@ func moment(t *time.Time) string {
 }
 
 // Rejects returns the rejects of an import in the order of the file.
-func (s *Store) Rejects(ctx context.Context, id uuid.UUID) iter.Seq2[Reject, error] {
+func (s *Store) Rejects(ctx context.Context, id uuid.UUID) iter.Seq2[roster.Reject, error] {
 	return s.rejects(ctx, id, math.MaxInt32)
 }
 
 // rejects returns the first rejects of an import.
-func (s *Store) rejects(ctx context.Context, id uuid.UUID, limit int) iter.Seq2[Reject, error] {
-	return func(yield func(Reject, error) bool) {
+func (s *Store) rejects(ctx context.Context, id uuid.UUID, limit int) iter.Seq2[roster.Reject, error] {
+	return func(yield func(roster.Reject, error) bool) {
 		rows, err := s.DB.Query(ctx, `
 			SELECT
 				line,
@@ -148,14 +141,14 @@ func (s *Store) rejects(ctx context.Context, id uuid.UUID, limit int) iter.Seq2[
 			ORDER BY line
 			LIMIT $2`, id, limit)
 		if err != nil {
-			yield(Reject{}, fmt.Errorf("read rejects: %w", err))
+			yield(roster.Reject{}, fmt.Errorf("read rejects: %w", err))
 			return
 		}
 		defer rows.Close()
 		for rows.Next() {
-			reject, err := pgx.RowToStructByPos[Reject](rows)
+			reject, err := pgx.RowToStructByPos[roster.Reject](rows)
 			if err != nil {
-				yield(Reject{}, fmt.Errorf("read rejects: %w", err))
+				yield(roster.Reject{}, fmt.Errorf("read rejects: %w", err))
 				return
 			}
 			if !yield(reject, nil) {
@@ -163,7 +156,7 @@ func (s *Store) rejects(ctx context.Context, id uuid.UUID, limit int) iter.Seq2[
 			}
 		}
 		if err := rows.Err(); err != nil {
-			yield(Reject{}, fmt.Errorf("read rejects: %w", err))
+			yield(roster.Reject{}, fmt.Errorf("read rejects: %w", err))
 		}
 	}
 }
@@ -180,7 +173,7 @@ func (s *Store) WriteRejects(ctx context.Context, w io.Writer, id uuid.UUID) err
 		kept := make([]string, 0, len(im.Header))
 		for i, column := range im.Header {
 			switch {
-			case slices.Contains(rejectColumns(), column):
+			case slices.Contains(roster.RejectColumns(), column):
 			case i < len(record):
 				kept = append(kept, record[i])
 			default:
@@ -190,7 +183,7 @@ func (s *Store) WriteRejects(ctx context.Context, w io.Writer, id uuid.UUID) err
 		return kept
 	}
 	out := csv.NewWriter(w)
-	if err := writeSafe(out, slices.Concat(original(im.Header), rejectColumns())); err != nil {
+	if err := writeSafe(out, slices.Concat(original(im.Header), roster.RejectColumns())); err != nil {
 		return err
 	}
 	for reject, err := range s.Rejects(ctx, id) {
@@ -214,7 +207,7 @@ func (s *Store) WriteRejects(ctx context.Context, w io.Writer, id uuid.UUID) err
 func writeSafe(out *csv.Writer, record []string) error {
 	safe := make([]string, len(record))
 	for i, cell := range record {
-		safe[i] = NeutralizeFormula(cell)
+		safe[i] = roster.NeutralizeFormula(cell)
 	}
 	if err := out.Write(safe); err != nil {
 		return fmt.Errorf("write CSV: %w", err)

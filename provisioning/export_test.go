@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 func (o *office) export(tb fataler, f provisioning.Filter) string {
@@ -118,7 +119,7 @@ func TestExportImportsAgain(t *testing.T) {
 		}
 		o.inTx(t, func(o *office) {
 			first, err := o.tryImport(file(rows...))
-			if _, ok := errors.AsType[*provisioning.RosterError](err); ok {
+			if _, ok := errors.AsType[*roster.Error](err); ok {
 				t.Skip("the header cannot be read: ", err)
 			}
 			if err != nil {
@@ -143,7 +144,7 @@ func TestExportOfMappedColumns(t *testing.T) {
 	t.Parallel()
 	o := setup(t)
 	im := o.imports(t, "name,Firm,owner_email\nAnn,Acme,ann@a.example", func(o *provisioning.ImportOptions) {
-		o.Map = map[provisioning.Field]string{provisioning.FieldName: "Firm"}
+		o.Map = map[roster.Field]string{roster.FieldName: "Firm"}
 	})
 	if im.Created != 1 {
 		t.Fatalf("%+v", im)

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Importer merges roster files into the roster.
@@ -17,15 +18,15 @@ type Importer struct {
 	DB      DB
 	Namer   *Namer
 	Inviter *Inviter
-	Mailbox Mailbox      // the agency's, about which a row is warned
-	Domains *MailDomains // finds mail domains that cannot receive mail; nil looks up none
+	Mailbox Mailbox             // the agency's, about which a row is warned
+	Domains *roster.MailDomains // finds mail domains that cannot receive mail; nil looks up none
 }
 
 // ImportOptions says how to import a file.
 type ImportOptions struct {
 	FileName string
 	Actor    Actor
-	Map      map[Field]string
+	Map      map[roster.Field]string
 	DryRun   bool // tell what would happen and change nothing
 	Strict   bool // import nothing if a row is rejected
 	Invite   bool // queue an invitation for every client of the file that was not mailed before
@@ -37,23 +38,23 @@ type ImportOptions struct {
 
 // Import is the outcome of importing a file, as a program reads it.
 type Import struct {
-	ID        uuid.UUID `json:"id"`
-	FileName  string    `json:"file_name"`
-	At        time.Time `json:"at,omitzero" doc:"absent if nothing was written"`
-	Actor     Actor     `json:"actor"`
-	DryRun    bool      `json:"dry_run"`
-	Header    []string  `json:"-"`
-	Rows      int       `json:"rows"`
-	Created   int       `json:"created"`
-	Updated   int       `json:"updated"`
-	Unchanged int       `json:"unchanged"`
-	Rejected  int       `json:"rejected"`
-	Rejects   []Reject  `json:"rejects" doc:"the first 100"`
+	ID        uuid.UUID       `json:"id"`
+	FileName  string          `json:"file_name"`
+	At        time.Time       `json:"at,omitzero" doc:"absent if nothing was written"`
+	Actor     Actor           `json:"actor"`
+	DryRun    bool            `json:"dry_run"`
+	Header    []string        `json:"-"`
+	Rows      int             `json:"rows"`
+	Created   int             `json:"created"`
+	Updated   int             `json:"updated"`
+	Unchanged int             `json:"unchanged"`
+	Rejected  int             `json:"rejected"`
+	Rejects   []roster.Reject `json:"rejects" doc:"the first 100"`
 
-	Warned   int          `json:"warned" doc:"rows that were taken and yet look doubtful"`
-	Warnings []Warning    `json:"warnings" doc:"the first 100"`
-	Plan     []PlannedRow `json:"plan,omitempty" doc:"of a dry run: the first 100 rows that would be created, updated or rejected"`
-	Invited  *Invited     `json:"invited,omitempty" doc:"present if invitations were asked for"`
+	Warned   int              `json:"warned" doc:"rows that were taken and yet look doubtful"`
+	Warnings []roster.Warning `json:"warnings" doc:"the first 100"`
+	Plan     []PlannedRow     `json:"plan,omitempty" doc:"of a dry run: the first 100 rows that would be created, updated or rejected"`
+	Invited  *Invited         `json:"invited,omitempty" doc:"present if invitations were asked for"`
 }
 
 // ShownRows is how many rejects, warnings and planned rows an Import shows. All rejects are kept and can be
@@ -67,10 +68,10 @@ var ErrRejected = errors.New("rows were rejected, so nothing was imported: corre
 // Importing a file again changes nothing. An empty cell leaves what is known of a client alone.
 //
 // A row is the same client again when its ref, else its account id, else name and owner address agree
-// and nothing contradicts. It returns a *RosterError if the file as a whole cannot be read, and
+// and nothing contradicts. It returns a *roster.Error if the file as a whole cannot be read, and
 // ErrRejected if a strict import has rejects.
 func (im *Importer) Import(ctx context.Context, file io.Reader, o ImportOptions) (Import, error) {
-	reader, err := NewRosterReader(file, RosterOptions{Map: o.Map, Agency: im.Mailbox})
+	reader, err := roster.NewReader(file, roster.Options{Map: o.Map, Agency: im.Mailbox.String()})
 	if err != nil {
 		return Import{}, err
 	}
@@ -78,7 +79,7 @@ func (im *Importer) Import(ctx context.Context, file io.Reader, o ImportOptions)
 	return result, errors.Join(err, reader.Close())
 }
 
-func (im *Importer) importRows(ctx context.Context, reader *RosterReader, o ImportOptions) (Import, error) {
+func (im *Importer) importRows(ctx context.Context, reader *roster.Reader, o ImportOptions) (Import, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Import{}, fmt.Errorf("import: %w", err)
@@ -181,7 +182,7 @@ func (s *Store) imports(ctx context.Context, clause string, args ...any) ([]Impo
 		return nil, fmt.Errorf("read imports: %w", err)
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (im Import, err error) {
-		im.Rejects = []Reject{}
+		im.Rejects = []roster.Reject{}
 		err = row.Scan(&im.ID, &im.FileName, &im.Actor, &im.At, &im.Header,
 			&im.Rows, &im.Created, &im.Updated, &im.Unchanged, &im.Rejected, &im.Warned, &im.Warnings)
 		return im, err
@@ -190,17 +191,4 @@ func (s *Store) imports(ctx context.Context, clause string, args ...any) ([]Impo
 		return nil, fmt.Errorf("read imports: %w", err)
 	}
 	return found, nil
-}
-
-// ParseMapping reads "field=column" pairs, as given by --map. It returns a *RosterError.
-func ParseMapping(pairs []string) (map[Field]string, error) {
-	mapping := make(map[Field]string, len(pairs))
-	for _, pair := range pairs {
-		field, column, ok := strings.Cut(pair, "=")
-		if !ok || column == "" {
-			return nil, &RosterError{RosterMapInvalid, fmt.Sprintf("%q is not of the form field=column", pair)}
-		}
-		mapping[Field(strings.TrimSpace(field))] = strings.TrimSpace(column)
-	}
-	return mapping, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // TestImportMatches imports one file after another and says what the roster has then: ref, name, owner
@@ -172,7 +173,7 @@ func TestImportAuthorizedAccount(t *testing.T) {
 	o.advance(t, acme.ID, provisioning.EventAuthorized, provisioning.StageAuthorized, "")
 
 	im := o.imports(t, "ref,name,owner_email,Encoded Account ID\nA,Acme,ann@a.example,Y")
-	if im.Rejected != 1 || im.Rejects[0].Code != provisioning.RejectAccountIDAuthorized || im.Rejects[0].Column != "Encoded Account ID" {
+	if im.Rejected != 1 || im.Rejects[0].Code != roster.RejectAccountIDAuthorized || im.Rejects[0].Column != "Encoded Account ID" {
 		t.Errorf("another account for an authorized client: %+v", im.Rejects)
 	}
 	im = o.imports(t, "ref,name,owner_email,account_id\nA,Acme Inc,ann@a.example,")
@@ -197,23 +198,23 @@ func TestImportCounts(t *testing.T) {
 	want := provisioning.Import{
 		ID: im.ID, FileName: "roster.csv", At: im.At, Actor: provisioning.ActorCLI,
 		Header: []string{"name", "owner_email", "ref", "Plan"}, Rows: 4, Created: 1, Rejected: 3,
-		Rejects: []provisioning.Reject{
+		Rejects: []roster.Reject{
 			{
-				Line: 3, Column: "owner_email", Code: provisioning.RejectEmailMissing,
+				Line: 3, Column: "owner_email", Code: roster.RejectEmailMissing,
 				Message: "The owner has no mail address. Fill it in.", Record: []string{"Bell", "", "B", ""},
 			},
 			{
-				Line: 4, Column: "ref", Code: provisioning.RejectDuplicateRow,
+				Line: 4, Column: "ref", Code: roster.RejectDuplicateRow,
 				Message: "Lines 4 and 5 are the same client (same ref). Keep one of them, or give each client its own ref.",
 				Record:  []string{"Cole", "cy@c.example", "C", "Lite"},
 			},
 			{
-				Line: 5, Column: "ref", Code: provisioning.RejectDuplicateRow,
+				Line: 5, Column: "ref", Code: roster.RejectDuplicateRow,
 				Message: "Lines 4 and 5 are the same client (same ref). Keep one of them, or give each client its own ref.",
 				Record:  []string{"Cole Two", "cy@c.example", "C", "Lite"},
 			},
 		},
-		Warnings: []provisioning.Warning{},
+		Warnings: []roster.Warning{},
 	}
 	if diff := cmp.Diff(want, im); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -498,7 +499,7 @@ func TestImportDryRun(t *testing.T) {
 		verdict  provisioning.Verdict
 		name     string
 		username string
-		code     provisioning.RejectCode
+		code     roster.RejectCode
 	}
 	var got []planned
 	for _, row := range plan.Plan {
@@ -507,10 +508,10 @@ func TestImportDryRun(t *testing.T) {
 	}
 	want := []planned{
 		{2, provisioning.VerdictUpdated, "Acme", "agency+acme", ""},
-		{3, provisioning.VerdictRejected, "Bell", "", provisioning.RejectDuplicateAccountID},
+		{3, provisioning.VerdictRejected, "Bell", "", roster.RejectDuplicateAccountID},
 		{4, provisioning.VerdictCreated, "Acme", "agency+acme-3", ""},
 		{5, provisioning.VerdictCreated, "Acme", "agency+acme-4", ""},
-		{6, provisioning.VerdictRejected, "", "", provisioning.RejectEmailMissing},
+		{6, provisioning.VerdictRejected, "", "", roster.RejectEmailMissing},
 		{7, provisioning.VerdictCreated, "Acme 2", "agency+acme-2", ""},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(planned{})); diff != "" {
@@ -607,7 +608,7 @@ func TestImportFails(t *testing.T) {
 	}
 	if _, err := o.tryImport("owner_email\nbob@b.example"); err == nil {
 		t.Error("a file without names is imported")
-	} else if roster, ok := errors.AsType[*provisioning.RosterError](err); !ok || roster.Code != provisioning.RosterColumnMissing {
+	} else if refused, ok := errors.AsType[*roster.Error](err); !ok || refused.Code != roster.ColumnMissing {
 		t.Errorf("a file without names: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -694,7 +695,7 @@ func TestImportHoldsWhatChanges(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if im := <-ended; im.Updated != 1 || im.Rejected != 1 || im.Rejects[0].Code != provisioning.RejectAccountIDAuthorized {
+	if im := <-ended; im.Updated != 1 || im.Rejected != 1 || im.Rejects[0].Code != roster.RejectAccountIDAuthorized {
 		t.Errorf("%+v", im)
 	}
 	if acme = o.client(t, "Acme Inc"); *acme.AccountID != "Y" || acme.Stage != provisioning.StageAuthorized {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // maxDomains is how many mail domains of one file are looked up; the others pass.
@@ -19,7 +21,7 @@ const maxDomains = 10_000
 
 // stage copies the file into the table incoming, row by row as it is read. It returns the mail domains of
 // the file, as far as they can be looked up.
-func (m *merge) stage(ctx context.Context, reader *RosterReader, namer *Namer, result *Import) (domains []string, err error) {
+func (m *merge) stage(ctx context.Context, reader *roster.Reader, namer *Namer, result *Import) (domains []string, err error) {
 	// One import runs at a time, so that what it sorts and hashes may have room. Statistics of few rows do for
 	// a table that is read as a whole.
 	_, err = m.tx.Exec(ctx, `
@@ -62,7 +64,8 @@ func (m *merge) stage(ctx context.Context, reader *RosterReader, namer *Namer, r
 	go source.read(reading)
 	n, err := m.tx.CopyFrom(ctx, pgx.Identifier{"incoming"}, incomingColumns(), source)
 	stop()
-	for range source.rows { //nolint:revive // When it is closed, nobody reads the file any more.
+	for range source.rows { // When it is closed, nobody reads the file any more.
+		continue
 	}
 	if source.err != nil {
 		err = source.err // The database only repeats its words.
@@ -98,7 +101,7 @@ func incomingColumns() []string {
 // incoming feeds COPY with the records of a file. They are read ahead of it, so that reading, sending and
 // storing them take place at the same time.
 type incoming struct {
-	reader *RosterReader
+	reader *roster.Reader
 	namer  *Namer
 	rows   chan []any // closed when nothing more is read; what follows is complete then
 	values []any
@@ -133,7 +136,7 @@ func (in *incoming) read(ctx context.Context) {
 }
 
 // record returns the values of a row beside incomingColumns.
-func (in *incoming) record(row Row, reject *Reject) ([]any, error) {
+func (in *incoming) record(row roster.Row, reject *roster.Reject) ([]any, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -144,7 +147,7 @@ func (in *incoming) record(row Row, reject *Reject) ([]any, error) {
 		copy(values[len(values)-4:], []any{joinCells(reject.Record), reject.Column, string(reject.Code), reject.Message})
 		return values, nil
 	}
-	if _, domain, _ := strings.Cut(row.OwnerEmail, "@"); len(in.domains) < maxDomains && !isReservedDomain(domain) {
+	if _, domain, _ := strings.Cut(row.OwnerEmail, "@"); len(in.domains) < maxDomains && !roster.IsReservedDomain(domain) {
 		in.domains[domain] = true
 	}
 	name, parts := foldText(row.Name), in.namer.Parts(row.Name, row.Ref)
@@ -186,7 +189,7 @@ type fileKeys struct {
 	refs, accounts, owners, usernames []uint64
 }
 
-func (k *fileKeys) add(row Row, foldedName string, wanted Username) {
+func (k *fileKeys) add(row roster.Row, foldedName string, wanted Username) {
 	if row.Ref != "" {
 		k.refs = append(k.refs, maphash.String(k.seed, row.Ref))
 	}

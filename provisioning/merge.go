@@ -9,16 +9,18 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
-// roster is the key of the advisory lock that bulk changes of clients hold, so that two of them never
+// rosterLock is the key of the advisory lock that bulk changes of clients hold, so that two of them never
 // wait for each other crosswise and usernames are given one import after the other.
-const roster = 0x726f73746572
+const rosterLock = 0x726f73746572
 
 // lockRoster makes tx the only bulk change until it ends. The connection forgets its cached plans: a
 // foreign-key check that was planned when a table was almost empty would read all of it for every row.
 func lockRoster(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(roster)); err != nil {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(rosterLock)); err != nil {
 		return fmt.Errorf("lock the roster: %w", err)
 	}
 	if _, err := tx.Exec(ctx, `DISCARD PLANS`); err != nil {
@@ -36,7 +38,7 @@ type merge struct {
 	actor   Actor
 	dryRun  bool
 	inviter *Inviter
-	columns map[Field]string // as the file calls them
+	columns map[roster.Field]string // as the file calls them
 
 	known int64 // rows about clients that the roster has
 	held  int64 // of those, the ones that may change
@@ -103,7 +105,7 @@ func (m *merge) analyze(ctx context.Context, columns string) error {
 
 // lookUp notes which of the domains cannot receive mail. Those of addresses that
 // the roster has already are not asked for: importing a file again must not depend on the weather.
-func (m *merge) lookUp(ctx context.Context, domains *MailDomains, found []string) error {
+func (m *merge) lookUp(ctx context.Context, domains *roster.MailDomains, found []string) error {
 	if len(found) == 0 {
 		return nil
 	}
@@ -783,9 +785,9 @@ func (m *merge) create(ctx context.Context) (int, error) {
 }
 
 // mergeRejects are the codes of rejects that are found only against the roster and the rest of the file.
-func mergeRejects() []RejectCode {
-	return []RejectCode{
-		RejectDuplicateRow, RejectDuplicateAccountID, RejectAccountIDAuthorized, RejectRefConflict, RejectEmailUndeliverable,
+func mergeRejects() []roster.RejectCode {
+	return []roster.RejectCode{
+		roster.RejectDuplicateRow, roster.RejectDuplicateAccountID, roster.RejectAccountIDAuthorized, roster.RejectRefConflict, roster.RejectEmailUndeliverable,
 	}
 }
 
@@ -800,7 +802,7 @@ func (m *merge) tell(ctx context.Context, result *Import) error {
 	if err != nil {
 		return fmt.Errorf("count rejects: %w", err)
 	}
-	result.Rejects, result.Warnings = []Reject{}, []Warning{}
+	result.Rejects, result.Warnings = []roster.Reject{}, []roster.Warning{}
 	if result.Rejected > 0 {
 		_, err := m.tx.Exec(ctx, `
 			UPDATE incoming
@@ -823,7 +825,7 @@ func (m *merge) tell(ctx context.Context, result *Import) error {
 		if err != nil {
 			return fmt.Errorf("read rejects: %w", err)
 		}
-		if result.Rejects, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Reject]); err != nil {
+		if result.Rejects, err = pgx.CollectRows(rows, pgx.RowToStructByPos[roster.Reject]); err != nil {
 			return fmt.Errorf("read rejects: %w", err)
 		}
 	}
@@ -837,7 +839,7 @@ func (m *merge) tell(ctx context.Context, result *Import) error {
 		if err != nil {
 			return fmt.Errorf("read warnings: %w", err)
 		}
-		if result.Warnings, err = pgx.CollectRows(rows, pgx.RowTo[Warning]); err != nil {
+		if result.Warnings, err = pgx.CollectRows(rows, pgx.RowTo[roster.Warning]); err != nil {
 			return fmt.Errorf("read warnings: %w", err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // entry is a client as the rules of an import see it.
@@ -31,7 +32,7 @@ type line struct {
 
 // verdict says why a line was rejected: the code, and the other line if they repeat each other.
 type verdict struct {
-	Code  provisioning.RejectCode
+	Code  roster.RejectCode
 	Other int
 }
 
@@ -52,7 +53,7 @@ func (b *book) merge(lines []line) outcome {
 	out := outcome{Rejects: make(map[int]verdict)}
 	for _, l := range lines {
 		if other := repeated(lines, l); other > 0 {
-			out.Rejects[l.number] = verdict{provisioning.RejectDuplicateRow, other}
+			out.Rejects[l.number] = verdict{roster.RejectDuplicateRow, other}
 		}
 	}
 	isRejected := func(l line) bool { _, ok := out.Rejects[l.number]; return ok }
@@ -152,7 +153,7 @@ func (b *book) match(lines []line, rejects map[int]verdict) map[int]*entry {
 	}
 	for _, l := range lines {
 		if found[l.number] == nil && slices.ContainsFunc(b.entries, func(e *entry) bool { return !taken[e] && byName(l, e) }) {
-			rejects[l.number] = verdict{Code: provisioning.RejectRefConflict}
+			rejects[l.number] = verdict{Code: roster.RejectRefConflict}
 		}
 	}
 	return found
@@ -173,7 +174,7 @@ func compareKeys(a, b line) int {
 func (b *book) checkAccounts(lines []line, found map[int]*entry, rejects map[int]verdict) {
 	for _, l := range lines {
 		if e := found[l.number]; e != nil && e.Authorized && contradict(e.Account, l.account) {
-			rejects[l.number] = verdict{Code: provisioning.RejectAccountIDAuthorized}
+			rejects[l.number] = verdict{Code: roster.RejectAccountIDAuthorized}
 		}
 	}
 	for {
@@ -198,7 +199,7 @@ func (b *book) checkAccounts(lines []line, found map[int]*entry, rejects map[int
 			return
 		}
 		for _, number := range wrong {
-			rejects[number] = verdict{Code: provisioning.RejectDuplicateAccountID}
+			rejects[number] = verdict{Code: roster.RejectDuplicateAccountID}
 		}
 	}
 }

@@ -161,3 +161,10 @@ func file(records ...[]string) string {
 	}
 	return b.String()
 }
+
+// fataler is what *testing.T and *rapid.T share.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}

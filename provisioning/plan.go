@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Verdict is what an import makes of one row of the file.
@@ -28,7 +30,7 @@ type PlannedRow struct {
 	Name     string              `json:"name,omitempty"`
 	Username string              `json:"username,omitempty" doc:"the client's own, or the one that a new client gets"`
 	Changes  map[string]Revision `json:"changes,omitempty" doc:"what an updated client changes, by field"`
-	Code     RejectCode          `json:"code,omitempty"`
+	Code     roster.RejectCode   `json:"code,omitempty"`
 	Message  string              `json:"message,omitempty"`
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Partner is the provider as its partner sees it.
@@ -204,7 +206,7 @@ func (r *Reconciler) Fill(ctx context.Context, accounts []ListedAccount, actor A
 		return Import{}, err
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
-	file := newReconcileRoster(FieldName, FieldOwnerEmail, FieldRef, FieldAccountID)
+	file := newReconcileRoster(roster.FieldName, roster.FieldOwnerEmail, roster.FieldRef, roster.FieldAccountID)
 	err = compare(ctx, tx, accounts, func(f Finding) error {
 		if f.Kind != FindingMissing {
 			return nil
@@ -219,12 +221,12 @@ func (r *Reconciler) Fill(ctx context.Context, accounts []ListedAccount, actor A
 
 // Added is what Add did.
 type Added struct {
-	Created  int         `json:"created"`
-	Rejected int         `json:"rejected"`
-	Rejects  []Reject    `json:"rejects" doc:"the first 100"`
-	Held     int         `json:"held" doc:"accounts that were not added for a reason of their own"`
-	Holds    []Finding   `json:"holds" doc:"the first 100 of them, with the reason"`
-	Imports  []uuid.UUID `json:"imports"`
+	Created  int             `json:"created"`
+	Rejected int             `json:"rejected"`
+	Rejects  []roster.Reject `json:"rejects" doc:"the first 100"`
+	Held     int             `json:"held" doc:"accounts that were not added for a reason of their own"`
+	Holds    []Finding       `json:"holds" doc:"the first 100 of them, with the reason"`
+	Imports  []uuid.UUID     `json:"imports"`
 }
 
 // addBatch is how many accounts are imported at a time: an interruption wastes no more calls than that.
@@ -239,7 +241,7 @@ const addBatch = 500
 func (r *Reconciler) Add(
 	ctx context.Context, accounts []ListedAccount, actor Actor, progress func(done, total int),
 ) (Added, error) {
-	added := Added{Rejects: []Reject{}, Holds: []Finding{}, Imports: []uuid.UUID{}}
+	added := Added{Rejects: []roster.Reject{}, Holds: []Finding{}, Imports: []uuid.UUID{}}
 	var missing []Finding
 	_, err := r.Compare(ctx, accounts, func(f Finding) error {
 		if f.addable() {
@@ -314,7 +316,7 @@ func (r *Reconciler) addFound(ctx context.Context, batch []foundAccount, actor A
 	if err != nil {
 		return err
 	}
-	file := newReconcileRoster(FieldName, FieldOwnerEmail, FieldOwnerName, FieldAccountID)
+	file := newReconcileRoster(roster.FieldName, roster.FieldOwnerEmail, roster.FieldOwnerName, roster.FieldAccountID)
 	for _, f := range batch {
 		if why, held := holds[f.Account.ID]; held {
 			added.hold(f.Finding, why)
@@ -349,7 +351,7 @@ func lookAlikes(ctx context.Context, tx pgx.Tx, batch []foundAccount) (map[strin
 	var ids, names, owners []string
 	for _, f := range batch {
 		owner := f.account.ContactEmail
-		if local, domain, err := parseAddress(owner); err == nil {
+		if local, domain, err := roster.ParseAddress(owner); err == nil {
 			owner = local + "@" + domain
 		}
 		ids, names, owners = append(ids, f.Account.ID), append(names, f.name()), append(owners, storedText(owner))
@@ -385,7 +387,7 @@ func lookAlikes(ctx context.Context, tx pgx.Tx, batch []foundAccount) (map[strin
 	}
 	holds := make(map[string]string)
 	for _, f := range found {
-		holds[f.Account] = fmt.Sprintf("The client %s %s: give it its own account_id if it is not this one, then add again.", quote(f.Client), f.Why)
+		holds[f.Account] = fmt.Sprintf("The client %q %s: give it its own account_id if it is not this one, then add again.", f.Client, f.Why)
 	}
 	return holds, nil
 }
@@ -430,7 +432,7 @@ type reconcileRoster struct {
 	rows int
 }
 
-func newReconcileRoster(fields ...Field) *reconcileRoster {
+func newReconcileRoster(fields ...roster.Field) *reconcileRoster {
 	f := &reconcileRoster{rows: -1} // the header is not one
 	f.csv = csv.NewWriter(&f.text)
 	var header []string
@@ -591,7 +593,7 @@ func listedName(name string) string {
 		}
 		return r
 	}, name)
-	clean, _ := cleanText(name, true) // nothing is left that it refuses
+	clean, _ := roster.CleanText(name, true) // nothing is left that it refuses
 	return clean
 }
 

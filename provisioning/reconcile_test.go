@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // partner is a provider of these accounts.
@@ -260,7 +261,7 @@ func TestFillRejects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if im.Updated != 1 || im.Rejected != 1 || im.Rejects[0].Code != provisioning.RejectAccountIDInvalid {
+	if im.Updated != 1 || im.Rejected != 1 || im.Rejects[0].Code != roster.RejectAccountIDInvalid {
 		t.Errorf("import %+v", im)
 	}
 }
@@ -287,7 +288,7 @@ func TestAdd(t *testing.T) {
 	if added.Created != 2 || added.Rejected != 1 || added.Held != 3 || len(added.Imports) != 1 {
 		t.Errorf("added %+v", added)
 	}
-	if len(added.Rejects) != 1 || added.Rejects[0].Code != provisioning.RejectEmailInvalid {
+	if len(added.Rejects) != 1 || added.Rejects[0].Code != roster.RejectEmailInvalid {
 		t.Errorf("rejects %+v", added.Rejects)
 	}
 	why := map[string]string{}
@@ -357,7 +358,7 @@ func TestWriteMissing(t *testing.T) {
 	if diff := cmp.Diff(want, text.String()); diff != "" {
 		t.Errorf("file (-want +got):\n%s", diff)
 	}
-	if im := o.imports(t, text.String()); im.Rejected != 2 || im.Rejects[0].Code != provisioning.RejectEmailMissing {
+	if im := o.imports(t, text.String()); im.Rejected != 2 || im.Rejects[0].Code != roster.RejectEmailMissing {
 		t.Errorf("imported as it is: %+v", im)
 	}
 	completed := strings.NewReplacer(`",,,U`, `",u@u.example,,U`, "Managed,,", "Managed,m@m.example,").Replace(text.String())

@@ -49,8 +49,10 @@ func TestUsernameTaken(t *testing.T) {
 		}
 	}
 	want := []any{
-		map[string]any{"from": "agency+acme-3@agency.example", "to": "agency+acme-5@agency.example"}, "command line",
-		map[string]any{"from": "agency+acme@agency.example", "to": "agency+acme-3@agency.example"}, "operator olga@agency.example",
+		map[string]any{"from": "agency+acme-3@agency.example", "to": "agency+acme-5@agency.example"},
+		"command line",
+		map[string]any{"from": "agency+acme@agency.example", "to": "agency+acme-3@agency.example"},
+		"operator olga@agency.example",
 	}
 	if diff := cmp.Diff(want, history); diff != "" {
 		t.Errorf("the history (-want +got)\n%s", diff)

@@ -39,7 +39,7 @@ func isNoWordRune(r rune) bool {
 
 // foldText writes a text in lower case and without accents.
 func foldText(text string) string {
-	if !strings.ContainsFunc(text, isBeyondASCII) {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return strings.ToLower(text)
 	}
 	return strings.Map(func(r rune) rune {

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Uploads keeps roster files in the database while an operator looks at them, so that every replica can go
@@ -204,41 +205,14 @@ func (r *uploadReader) Close() error {
 }
 
 // Preview reads the beginning of a file, with the columns that mapping gives to fields. It returns
-// ErrNotFound, and a *RosterError as PreviewRoster does.
-func (u *Uploads) Preview(ctx context.Context, id uuid.UUID, mapping map[Field]string) (Preview, error) {
+// ErrNotFound, and a *roster.Error as roster.ReadPreview does.
+func (u *Uploads) Preview(ctx context.Context, id uuid.UUID, mapping map[roster.Field]string) (roster.Preview, error) {
 	file, err := u.Open(ctx, id)
 	if err != nil {
-		return Preview{}, err
+		return roster.Preview{}, err
 	}
 	defer file.Close() //nolint:errcheck // It was only read.
-	return PreviewRoster(file, RosterOptions{Map: mapping, Agency: u.importer.Mailbox})
-}
-
-// Choices lists the columns that a field can have: all but those that Countersign itself wrote into an
-// export or a file of rejects.
-func (p Preview) Choices() []string {
-	own := ownColumns(p.Header)
-	return slices.DeleteFunc(slices.Clone(p.Header), func(column string) bool { return slices.Contains(own, column) })
-}
-
-// Kept lists the columns that no field has and that are kept with the client.
-func (p Preview) Kept() []string {
-	return slices.DeleteFunc(p.Choices(), func(column string) bool { return p.Field(column) != "" })
-}
-
-// Field returns the field that a column gives, alone or with another, or nothing.
-func (p Preview) Field(column string) Field {
-	for _, field := range Fields() {
-		if p.Mapping[field] == column {
-			return field
-		}
-	}
-	if owner := p.Mapping[FieldOwnerName]; !slices.Contains(p.Header, owner) {
-		if given, family, two := strings.Cut(owner, joinedColumns); two && (column == given || column == family) {
-			return FieldOwnerName
-		}
-	}
-	return ""
+	return roster.ReadPreview(file, roster.Options{Map: mapping, Agency: u.importer.Mailbox.String()})
 }
 
 // Plan says exactly what Commit would do with the same options, and changes nothing. Its Plan has the first
@@ -270,7 +244,7 @@ func (u *Uploads) Plan(ctx context.Context, id uuid.UUID, o ImportOptions) (Impo
 
 // Commit imports a file. Whoever commits it again, at the same time or later, gets the Import that it has
 // become: it is imported once, even if a replica dies meanwhile. It returns ErrNotFound, ErrRejected and a
-// *RosterError as Importer.Import does.
+// *roster.Error as Importer.Import does.
 func (u *Uploads) Commit(ctx context.Context, id uuid.UUID, o ImportOptions) (result Import, err error) {
 	leave, err := u.enter(ctx)
 	if err != nil {

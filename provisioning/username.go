@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/anyascii/go"
+
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Username is the plus-addressed Account Manager username of a client: a mail address that is
@@ -22,7 +24,7 @@ type Username string
 //	domain   = as in a mail address
 //
 // The characters and the lower bound are the provider's; a mail address bounds the rest (see
-// parseAddress): user and detail together have at most 64 octets, no dot at an end, no two in a row.
+// roster.ParseAddress): user and detail together have at most 64 octets, no dot at an end, no two in a row.
 func ParseUsername(s string, limit int) (Username, error) {
 	if strings.ContainsFunc(s, func(r rune) bool { return r != '@' && !isUsernameRune(r) }) {
 		return "", fmt.Errorf("username %q: only letters, digits and - _ . + @ are allowed", s)
@@ -31,7 +33,7 @@ func ParseUsername(s string, limit int) (Username, error) {
 	if len(folded) < 6 || len(folded) > limit {
 		return "", fmt.Errorf("username %q has %d characters: 6 to %d are allowed", s, len(folded), limit)
 	}
-	local, _, err := parseAddress(folded)
+	local, _, err := roster.ParseAddress(folded)
 	if err != nil {
 		return "", fmt.Errorf("username %q: %w", s, err)
 	}
@@ -48,6 +50,10 @@ func (u Username) Split() (user, detail, domain string) {
 	return user, detail, domain
 }
 
+func isASCIIAlphanumeric(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
 func isUsernameRune(r rune) bool {
 	return isASCIIAlphanumeric(r) || strings.ContainsRune("-_.+", r)
 }
@@ -61,7 +67,7 @@ type Mailbox struct {
 // ParseMailbox reads a mail address, in which the provider must accept every character as part of a
 // username, and returns it in lower case.
 func ParseMailbox(s string) (Mailbox, error) {
-	local, domain, err := parseAddress(strings.TrimSpace(s))
+	local, domain, err := roster.ParseAddress(strings.TrimSpace(s))
 	if err != nil {
 		return Mailbox{}, fmt.Errorf("agency mailbox %q: %w; write an address such as agency@example.com", s, err)
 	}
@@ -169,7 +175,7 @@ func patternTokens(s string, placeholders ...string) (tokens []string, err error
 		}
 		for _, r := range literal {
 			if !isUsernameRune(r) {
-				return nil, fmt.Errorf("%s is not allowed: only letters, digits and - _ . +", printable(r))
+				return nil, fmt.Errorf("%s is not allowed: only letters, digits and - _ . +", strconv.QuoteRuneToGraphic(r))
 			}
 		}
 		tokens, s = append(tokens, strings.ToLower(literal)), s[len(literal):]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func adversarialName(i int) string {
 		return pick("Acme", "ACME", "acmé", "Åcme", "A.C.M.E.", "Café", "Bäckerei", "Straße", "O'Neil", "Ресторан", "Заря", "Ταβέρνα",
 			"東京", "株式会社", "서울", "ร้านอาหาร", "नमस्ते", "مطعم", "מסעדה", "ბანკი", "Հայաստան", "ቡና", "🍕", "🎉🎉", "№", "½", "Ⅷ",
 			"ｆｕｌｌ", "naïve", "Łódź", "Đặng", "İstanbul", "ﬁne", "-", "--", "+", "@", "_", ".", "&", "%", "a", "client", "Client",
-			strings.Repeat("long ", 12), strings.Repeat("x", 55), fmt.Sprint(random.IntN(50)), fmt.Sprint(random.IntN(2_000_000)))
+			strings.Repeat("long ", 12), strings.Repeat("x", 55), strconv.Itoa(random.IntN(50)), strconv.Itoa(random.IntN(2_000_000)))
 	}
 	switch random.IntN(6) {
 	case 0:
@@ -31,9 +32,9 @@ func adversarialName(i int) string {
 	case 1:
 		return word()
 	case 2:
-		return word() + pick(" ", "-", "", "_", " & ") + fmt.Sprint(random.IntN(100_000))
+		return word() + pick(" ", "-", "", "_", " & ") + strconv.Itoa(random.IntN(100_000))
 	case 3:
-		return strings.Repeat(word()+" ", 1+random.IntN(3)) + fmt.Sprint(i)
+		return strings.Repeat(word()+" ", 1+random.IntN(3)) + strconv.Itoa(i)
 	default:
 		return word() + pick(" ", "-", ".", "") + word() + pick("", " Inc.", " GmbH", " 2", "-2", " 3")
 	}
@@ -103,7 +104,7 @@ func TestMillionUsernames(t *testing.T) {
 // checkUsernames reads the username of every client and holds it to the rules.
 func (o *office) checkUsernames(t *testing.T, clients, limit int) {
 	t.Helper()
-	rows, err := o.DB.Query(t.Context(), `SELECT username FROM clients`)
+	rows, err := o.DB.Query(t.Context(), `SELECT username FROM clients`) //nolint:rowserrcheck // ForEachRow returns it.
 	if err != nil {
 		t.Fatal(err)
 	}

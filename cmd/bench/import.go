@@ -153,7 +153,7 @@ func writeRoster(path string, first, rows int) error {
 	}
 	write("name", "owner_email", "ref", "owner_name", "account_id", "route", "site_url", "locale", "time_zone", "tags", "Plan", "Notes")
 	for i := first; i < first+rows; i++ {
-		key := uint64(i) * 0x9E3779B97F4A7C15 >> 24
+		key := uint64(i) * 0x9E3779B97F4A7C15 >> 24 //nolint:gosec // i counts rows
 		write(
 			fmt.Sprintf("Café & Bakery %d, Inc.", i), fmt.Sprintf("ann.smith%d@client%d.example", i, i), fmt.Sprintf("ACME-%d", i),
 			"Ann Smith", fmt.Sprintf("a07e%x", key), "owner", fmt.Sprintf("https://www.client%d.example/", i), "en-US",

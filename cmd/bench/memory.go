@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -15,7 +16,7 @@ func peakMemory() (int64, error) {
 	}
 	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	if found == nil {
-		return 0, fmt.Errorf("no VmHWM in /proc/self/status")
+		return 0, errors.New("no VmHWM in /proc/self/status")
 	}
 	kilobytes, err := strconv.ParseInt(string(found[1]), 10, 64)
 	return kilobytes << 10, err

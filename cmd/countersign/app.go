@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/queue"
+	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -106,7 +107,7 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 		a.importer = &provisioning.Importer{DB: db.Pool, Namer: c.namer, Inviter: a.inviter, Mailbox: c.mailbox}
 		a.renamer = &provisioning.Renamer{DB: db.Pool, Namer: c.namer}
 		if c.checkDomains {
-			a.importer.Domains = &provisioning.MailDomains{Resolver: net.DefaultResolver}
+			a.importer.Domains = &roster.MailDomains{Resolver: net.DefaultResolver}
 		}
 	}
 	a.flow = &authflow.Flow{

@@ -22,6 +22,7 @@ import (
 	"github.com/countersign/countersign/notify/mailsink"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // demoRoster has 120 clients and some rows that an import rejects. Owners at closedDomain cannot be
@@ -87,7 +88,7 @@ type demo struct {
 	mail    string // address of the sink's pages
 	box     *sandbox.Sandbox
 	boxURL  string
-	clients []provisioning.Row
+	clients []roster.Row
 	servers []*http.Server
 	failed  chan error
 	dir     string
@@ -150,11 +151,11 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 
 // readRoster knows the good rows, from which the provider's accounts are made.
 func (d *demo) readRoster() error {
-	reader, err := provisioning.NewRosterReader(bytes.NewReader(demoRoster), provisioning.RosterOptions{})
+	reader, err := roster.NewReader(bytes.NewReader(demoRoster), roster.Options{})
 	if err != nil {
 		return fmt.Errorf("the demo's roster: %w", err)
 	}
-	defer reader.Close() //nolint:errcheck // It reads from memory.
+	defer reader.Close()           //nolint:errcheck // It reads from memory.
 	known := make(map[string]bool) // One row repeats another.
 	for {
 		row, reject, err := reader.Next()

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 func (p *program) importCommand() *cobra.Command {
@@ -36,7 +37,7 @@ func (p *program) importCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
-			if o.Map, err = provisioning.ParseMapping(pairs); err != nil {
+			if o.Map, err = roster.ParseMapping(pairs); err != nil {
 				return err
 			}
 			o.Actor = provisioning.ActorCLI
@@ -70,7 +71,7 @@ func writePlan(path string, do func(write func(provisioning.PlannedRow) error) e
 	out := csv.NewWriter(file)
 	write := func(record ...string) error {
 		for i, cell := range record {
-			record[i] = provisioning.NeutralizeFormula(cell)
+			record[i] = roster.NeutralizeFormula(cell)
 		}
 		return out.Write(record)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // reconcileFlags say what follows the comparison.
@@ -190,7 +191,7 @@ func (p *program) printReconciled(out *reconciled, f reconcileFlags) {
 	p.printNext(out, f)
 }
 
-func (p *program) printRejects(rejects []provisioning.Reject) {
+func (p *program) printRejects(rejects []roster.Reject) {
 	for _, r := range rejects {
 		fmt.Fprintf(p.out, "  %s (%s)\n    %s\n", strings.Join(r.Record, ", "), r.Code, r.Message)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 func (p *program) usernamesCommand() *cobra.Command {
@@ -45,7 +46,7 @@ func (p *program) usernamesCommand() *cobra.Command {
 				if taken != "" {
 					return p.replaceUsername(cmd.Context(), a, taken, asJSON)
 				}
-				mapping, err := provisioning.ParseMapping(pairs)
+				mapping, err := roster.ParseMapping(pairs)
 				if err != nil {
 					return err
 				}
@@ -63,7 +64,7 @@ func (p *program) usernamesCommand() *cobra.Command {
 
 // previewUsernames imports a file by another pattern and undoes it, so that what it shows is exact.
 func (p *program) previewUsernames(
-	ctx context.Context, a *app, pattern, path string, mapping map[provisioning.Field]string, asJSON bool,
+	ctx context.Context, a *app, pattern, path string, mapping map[roster.Field]string, asJSON bool,
 ) error {
 	namer, err := a.config.newNamer(pattern)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/notify/mailsink"
-	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 const (
@@ -70,7 +70,7 @@ func (d *demo) walk(ctx context.Context) {
 }
 
 // act is one owner's way from the mail to the end.
-func (d *demo) act(ctx context.Context, client provisioning.Row, how manner) error {
+func (d *demo) act(ctx context.Context, client roster.Row, how manner) error {
 	if how == ignores {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (d *demo) act(ctx context.Context, client provisioning.Row, how manner) err
 }
 
 // linkFor waits for an owner's mail and returns its link; empty if the mail cannot arrive.
-func (d *demo) linkFor(ctx context.Context, client provisioning.Row) (string, error) {
+func (d *demo) linkFor(ctx context.Context, client roster.Row) (string, error) {
 	if strings.HasSuffix(client.OwnerEmail, closedDomain) {
 		return "", nil
 	}

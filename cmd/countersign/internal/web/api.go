@@ -19,6 +19,7 @@ import (
 
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 const (
@@ -260,7 +261,7 @@ func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput
 	if s.Importer == nil {
 		return nil, errNoMailbox
 	}
-	mapping, err := provisioning.ParseMapping(in.Map)
+	mapping, err := roster.ParseMapping(in.Map)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +282,7 @@ func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput
 }
 
 // rejected tells a strict import's rejects: there is no file of them, as nothing was imported.
-func rejected(err error, rejects []provisioning.Reject) error {
+func rejected(err error, rejects []roster.Reject) error {
 	details := make([]error, len(rejects))
 	for i, r := range rejects {
 		location := "line " + strconv.Itoa(r.Line)

@@ -104,7 +104,7 @@ func (p page) problem(t *testing.T, status int) problem {
 func TestAPIIsForKeys(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	im := b.imports(t, roster)
+	im := b.imports(t, rosterFile)
 	_, doc := b.openapi(t)
 	scopes := []admin.Scope{admin.ScopeRead, admin.ScopeWrite, admin.ScopeLinks, admin.ScopeTokens, admin.ScopeAdmin}
 	with, without := map[admin.Scope]caller{}, map[admin.Scope]caller{}
@@ -150,7 +150,7 @@ func TestAPIIsForKeys(t *testing.T) {
 				body = `{"dry_run":true}`
 			}
 			if path == "/imports" {
-				body = roster
+				body = rosterFile
 			}
 			if strings.HasSuffix(path, "/username") {
 				body = fmt.Sprintf(`{"taken":%q}`, b.client(t, "CAFE").Username)
@@ -189,7 +189,7 @@ func TestAPIIsForKeys(t *testing.T) {
 func TestAPIProblems(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	api := b.caller(t, admin.ScopeRead, admin.ScopeWrite, admin.ScopeLinks)
 	tests := []struct {
 		method, path, body string
@@ -220,10 +220,10 @@ func TestAPIProblems(t *testing.T) {
 		{http.MethodPost, "/invitations", `{"clients":["ref:made-up","CAFE"]}`, http.StatusNotFound, "made-up"},
 		{http.MethodPost, "/invitations", `{"clients":["` + strings.Repeat("x", 2<<20) + `"]}`, http.StatusRequestEntityTooLarge, ""},
 		{http.MethodPost, "/invitations", `{"clients":["\u0000"]}`, http.StatusNotFound, ""},
-		{http.MethodPost, "/imports?dryrun", roster, http.StatusUnprocessableEntity, ""}, // a slip of the pen must not import
+		{http.MethodPost, "/imports?dryrun", rosterFile, http.StatusUnprocessableEntity, ""}, // a slip of the pen must not import
 		{http.MethodPost, "/imports", "", http.StatusUnprocessableEntity, "empty"},
 		{http.MethodPost, "/imports", "first,second\n1,2\n", http.StatusUnprocessableEntity, "name"},
-		{http.MethodPost, "/imports?map=made-up", roster, http.StatusUnprocessableEntity, "field=column"},
+		{http.MethodPost, "/imports?map=made-up", rosterFile, http.StatusUnprocessableEntity, "field=column"},
 	}
 	for _, test := range tests {
 		got := api.call(t, test.method, test.path, test.body).problem(t, test.status)
@@ -241,9 +241,9 @@ func TestAPIProblems(t *testing.T) {
 		t.Errorf("%d mails were queued", n)
 	}
 	odd := []string{"Content-Disposition", "attachment; filename*=UTF-8''a%00b.csv"}
-	api.call(t, http.MethodPost, "/imports", roster, odd...).problem(t, http.StatusBadRequest)
+	api.call(t, http.MethodPost, "/imports", rosterFile, odd...).problem(t, http.StatusBadRequest)
 	b.Importer = nil
-	if got := api.call(t, http.MethodPost, "/imports", roster).problem(t, http.StatusServiceUnavailable); !strings.Contains(got.Detail, "COUNTERSIGN_AGENCY_MAILBOX") {
+	if got := api.call(t, http.MethodPost, "/imports", rosterFile).problem(t, http.StatusServiceUnavailable); !strings.Contains(got.Detail, "COUNTERSIGN_AGENCY_MAILBOX") {
 		t.Errorf("without a mailbox: %s", got.Detail)
 	}
 }
@@ -480,7 +480,7 @@ type clients struct {
 func TestAPIClient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), "who@else.example", sandbox.Allow)
 	api := b.caller(t, admin.ScopeRead)
 	acme := b.client(t, "ACME/1")
@@ -531,7 +531,7 @@ func TestAPIUsername(t *testing.T) {
 func TestAPIClients(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	b.browser(t).post(t, b.link(t, "ACME/1")+"/decline", nil).has(t, http.StatusOK)
 	api := b.caller(t, admin.ScopeRead)
 	list := func(query string) clients {
@@ -596,7 +596,7 @@ func TestAPIClients(t *testing.T) {
 func TestAPIEventsAndLink(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link := b.link(t, "CAFE")
 	owner := b.browser(t)
 	owner.post(t, link+"/begin", nil)
@@ -658,7 +658,7 @@ func TestAPIEventsAndLink(t *testing.T) {
 func TestAPIInvitations(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster+"DELI,Corner Deli,,dan@deli.example,,,\nYOGA,Yoga Studio,,eve@yoga.example,,,\n")
+	b.imports(t, rosterFile+"DELI,Corner Deli,,dan@deli.example,,,\nYOGA,Yoga Studio,,eve@yoga.example,,,\n")
 	b.browser(t).post(t, b.link(t, "BLOOM")+"/decline", nil)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
 	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET paused = true WHERE ref = 'DELI'; UPDATE clients SET route = 'manager' WHERE ref = 'YOGA'`); err != nil {
@@ -721,7 +721,7 @@ func TestAPIProgress(t *testing.T) {
 		t.Errorf("of nobody: %v", empty)
 	}
 
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
 	b.browser(t).post(t, b.link(t, "BLOOM")+"/decline", nil)
 	got := read()
@@ -754,7 +754,7 @@ func TestAPIProgress(t *testing.T) {
 func TestAPIExport(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster+"EVIL,=cmd(),,eve@evil.example,,,+1\n")
+	b.imports(t, rosterFile+"EVIL,=cmd(),,eve@evil.example,,,+1\n")
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
 	api := b.caller(t, admin.ScopeRead, admin.ScopeWrite)
 	export := func(query string) (page, [][]string) {

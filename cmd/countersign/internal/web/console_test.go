@@ -51,7 +51,7 @@ func (b *testBundle) operatorID(t *testing.T) uuid.UUID {
 func TestConsoleIsForOperators(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	for _, path := range []string{
 		"/admin", "/admin/progress", "/admin/clients", "/admin/clients/" + b.client(t, "CAFE").ID.String(), "/admin/imports",
 		"/admin/imports/" + uuid.NewString() + "/rejects.csv",
@@ -203,7 +203,7 @@ func TestProgressPage(t *testing.T) {
 	b := setup(t)
 	operator := b.operator(t)
 	operator.get(t, "/admin").has(t, http.StatusOK).says(t, "Import your roster", "owner_email")
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
 	b.browser(t).walk(t, b.link(t, "BLOOM"), "who@else.example", sandbox.Allow)
 	page := operator.get(t, "/admin").has(t, http.StatusOK)
@@ -222,7 +222,7 @@ func TestClientsPage(t *testing.T) {
 	b := setup(t)
 	operator := b.operator(t)
 	operator.get(t, "/admin/clients").has(t, http.StatusOK).says(t, "There are no clients yet.")
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	var more strings.Builder
 	more.WriteString("ref,name,owner_email,tags\n")
 	for i := range 110 {
@@ -279,7 +279,7 @@ func TestClientPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	operator := b.operator(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	if _, err := b.Inviter.Invite(t.Context(), provisioning.Selection{All: true}, provisioning.Operator(operatorEmail), false); err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestImportsPage(t *testing.T) {
 	b := setup(t)
 	operator := b.operator(t)
 	operator.get(t, "/admin/imports").has(t, http.StatusOK).says(t, "Nothing was imported yet.")
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	im := b.imports(t, "name,owner_email,Plan\nDeli,dan@deli.example,Silver\n,nobody,=1+1\n")
 	page := operator.get(t, "/admin/imports").has(t, http.StatusOK)
 	page.says(t, "roster.csv", "Command line")
@@ -384,7 +384,7 @@ func TestFileIsWholeOrNone(t *testing.T) {
 func TestConsoleUsername(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	operator := b.operator(t)
 	page := "/admin/clients/" + b.client(t, "CAFE").ID.String()
 	form := url.Values{"taken": {b.client(t, "CAFE").Username}}
@@ -395,7 +395,7 @@ func TestConsoleUsername(t *testing.T) {
 	}
 	shown := operator.get(t, page).has(t, http.StatusOK)
 	for _, want := range []string{"cafe-lumiere-2@brightside.example", "Username taken at the provider, another one given"} {
-		if !strings.Contains(string(shown.body), want) {
+		if !strings.Contains(shown.body, want) {
 			t.Errorf("the client's page lacks %q", want)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, operator := b.link(t, "ACME/1"), b.operator(t)
 	for _, path := range []string{
 		"/", "/healthz", link, "/i/made-up", link + "/unsubscribe", "/oauth/callback", "/consent", "/admin", "/admin/clients",
@@ -67,7 +67,7 @@ func TestHeaders(t *testing.T) {
 func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, owner := b.link(t, "ACME/1"), b.operator(t)
 	buttons := []string{
 		link + "/begin", link + "/decline", link + "/renew", link + "/unsubscribe", "/consent/00000000-0000-0000-0000-000000000000/begin",
@@ -186,7 +186,7 @@ func TestProxiesHaveToBeNetworks(t *testing.T) {
 func TestErrorPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	operator := b.operator(t)
 	large := url.Values{"email": {strings.Repeat("x", 1<<17)}}.Encode()
 	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
@@ -235,7 +235,7 @@ func TestErrorPages(t *testing.T) {
 func TestInternalErrorsAreHidden(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, operator, api := b.link(t, "ACME/1"), b.operator(t), b.caller(t, admin.ScopeRead, admin.ScopeWrite)
 	b.db.Close()
 	for _, address := range []string{link, link + "/unsubscribe", "/admin", "/admin/progress", "/admin/enter/made-up"} {
@@ -281,7 +281,7 @@ func TestInternalErrorsAreHidden(t *testing.T) {
 func TestPanicsAreAnswered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	api := b.caller(t, admin.ScopeRead)
 	b.Links = nil
 	page := b.browser(t).get(t, "/i/made-up").has(t, http.StatusInternalServerError)

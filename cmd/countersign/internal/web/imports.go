@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -71,19 +72,19 @@ func importOnPage(im provisioning.Import) templates.Import {
 
 // template sends a roster file to begin with.
 func (s *Server) template(c *gin.Context) error {
-	example := map[provisioning.Field]string{
-		provisioning.FieldName:       "Acme Bakery",
-		provisioning.FieldOwnerEmail: "maria@acme-bakery.example",
-		provisioning.FieldRef:        "ACME-1",
-		provisioning.FieldOwnerName:  "Maria Rossi",
-		provisioning.FieldRoute:      string(provisioning.RouteOwner),
-		provisioning.FieldSiteURL:    "https://acme-bakery.example",
-		provisioning.FieldLocale:     "en-US",
-		provisioning.FieldTimeZone:   "America/New_York",
-		provisioning.FieldTags:       "food, east",
+	example := map[roster.Field]string{
+		roster.FieldName:       "Acme Bakery",
+		roster.FieldOwnerEmail: "maria@acme-bakery.example",
+		roster.FieldRef:        "ACME-1",
+		roster.FieldOwnerName:  "Maria Rossi",
+		roster.FieldRoute:      string(provisioning.RouteOwner),
+		roster.FieldSiteURL:    "https://acme-bakery.example",
+		roster.FieldLocale:     "en-US",
+		roster.FieldTimeZone:   "America/New_York",
+		roster.FieldTags:       "food, east",
 	}
 	var header, row []string
-	for _, field := range provisioning.Fields() {
+	for _, field := range roster.Fields() {
 		header, row = append(header, string(field)), append(row, example[field])
 	}
 	c.Header("Content-Type", "text/csv; charset=utf-8")
@@ -227,9 +228,9 @@ func (s *Server) columns(c *gin.Context) error {
 }
 
 // mapping reads what the query says about the columns.
-func mapping(c *gin.Context) (chosen map[provisioning.Field]string, sent url.Values) {
-	chosen, sent = make(map[provisioning.Field]string), make(url.Values)
-	for _, field := range provisioning.Fields() {
+func mapping(c *gin.Context) (chosen map[roster.Field]string, sent url.Values) {
+	chosen, sent = make(map[roster.Field]string), make(url.Values)
+	for _, field := range roster.Fields() {
 		if column, ok := c.GetQuery(mapPrefix + string(field)); ok {
 			chosen[field] = column
 			sent.Set(mapPrefix+string(field), column)
@@ -247,14 +248,14 @@ func (s *Server) uploadPage(c *gin.Context, up provisioning.Upload) (templates.U
 		return page, err
 	}
 	preview, choices := found, found.Choices()
-	if pair := found.Mapping[provisioning.FieldOwnerName]; pair != "" && !slices.Contains(found.Header, pair) {
+	if pair := found.Mapping[roster.FieldOwnerName]; pair != "" && !slices.Contains(found.Header, pair) {
 		choices = slices.Insert(choices, 0, pair)
 	}
-	problems := make(map[provisioning.Field]string)
+	problems := make(map[roster.Field]string)
 	if chosen, _ := mapping(c); len(chosen) > 0 {
 		preview, err = s.Uploads.Preview(c, up.ID, chosen)
-		if wrong, ok := errors.AsType[*provisioning.RosterError](err); ok {
-			preview = provisioning.Preview{Format: found.Format, Header: found.Header, Rows: found.Rows, Mapping: chosen}
+		if wrong, ok := errors.AsType[*roster.Error](err); ok {
+			preview = roster.Preview{Format: found.Format, Header: found.Header, Rows: found.Rows, Mapping: chosen}
 			if problems = doubled(chosen); len(problems) == 0 {
 				page.Problem = sentence(wrong)
 			}
@@ -269,12 +270,12 @@ func (s *Server) uploadPage(c *gin.Context, up provisioning.Upload) (templates.U
 	for field, columns := range preview.Duplicates {
 		problems[field] = "More than one column can be it: " + strings.Join(columns, ", ") + ". Choose the right one."
 	}
-	names := make(map[provisioning.Field]string)
-	for _, field := range provisioning.Fields() {
+	names := make(map[roster.Field]string)
+	for _, field := range roster.Fields() {
 		column := templates.NewMappedField(string(field))
 		names[field] = column.Label
 		column.Column, column.Problem = preview.Mapping[field], problems[field]
-		if column.Choices = choices; field != provisioning.FieldOwnerName {
+		if column.Choices = choices; field != roster.FieldOwnerName {
 			column.Choices = found.Choices()
 		}
 		column.Samples = samples(preview, field)
@@ -287,10 +288,10 @@ func (s *Server) uploadPage(c *gin.Context, up provisioning.Upload) (templates.U
 }
 
 // doubled says of which fields the column is chosen for another one too.
-func doubled(chosen map[provisioning.Field]string) map[provisioning.Field]string {
-	problems := make(map[provisioning.Field]string)
-	for _, field := range provisioning.Fields() {
-		for _, other := range provisioning.Fields() {
+func doubled(chosen map[roster.Field]string) map[roster.Field]string {
+	problems := make(map[roster.Field]string)
+	for _, field := range roster.Fields() {
+		for _, other := range roster.Fields() {
 			if column := chosen[field]; field != other && column != "" && column == chosen[other] {
 				problems[field] = "This column is chosen for " + templates.NewMappedField(string(other)).Label +
 					" as well. Each needs one of its own."
@@ -301,7 +302,7 @@ func doubled(chosen map[provisioning.Field]string) map[provisioning.Field]string
 }
 
 // samples are the first values of a field.
-func samples(p provisioning.Preview, field provisioning.Field) (values []string) {
+func samples(p roster.Preview, field roster.Field) (values []string) {
 	gives := func(column string) bool {
 		if chosen := p.Mapping[field]; slices.Contains(p.Header, chosen) {
 			return column == chosen
@@ -355,7 +356,7 @@ func (s *Server) plan(c *gin.Context) error {
 
 // showMistake shows beside the columns of a file why it cannot be imported, if that is the reason.
 func (s *Server) showMistake(c *gin.Context, id uuid.UUID, err error) error {
-	wrong, ok := errors.AsType[*provisioning.RosterError](err)
+	wrong, ok := errors.AsType[*roster.Error](err)
 	if !ok {
 		return err
 	}
@@ -376,7 +377,7 @@ func (s *Server) showMistake(c *gin.Context, id uuid.UUID, err error) error {
 
 // changesOnPage lists the fields that change in the order of a roster file, then the other columns.
 func changesOnPage(changes map[string]provisioning.Revision) (shown []templates.Change) {
-	for _, field := range provisioning.Fields() {
+	for _, field := range roster.Fields() {
 		if r, ok := changes[string(field)]; ok {
 			shown = append(shown, templates.Change{
 				Field: templates.NewMappedField(string(field)).Label, From: value(r.From), To: value(r.To),
@@ -407,14 +408,14 @@ func value(v any) string {
 	return cell(v)
 }
 
-func rejectsOnPage(rejects []provisioning.Reject) (shown []templates.Reject) {
+func rejectsOnPage(rejects []roster.Reject) (shown []templates.Reject) {
 	for _, r := range rejects {
 		shown = append(shown, templates.Reject{Line: r.Line, Column: r.Column, Code: string(r.Code), Message: r.Message})
 	}
 	return shown
 }
 
-func warningsOnPage(warnings []provisioning.Warning) (shown []templates.Warning) {
+func warningsOnPage(warnings []roster.Warning) (shown []templates.Warning) {
 	for _, w := range warnings {
 		shown = append(shown, templates.Warning{Line: w.Line, Column: w.Column, Message: w.Message})
 	}

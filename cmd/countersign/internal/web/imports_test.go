@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/net/html"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 const (
@@ -322,10 +322,10 @@ func TestFilesThatAreRefused(t *testing.T) {
 	operator.do(t, http.MethodPost, "/admin/imports", &empty, "Content-Type", form.FormDataContentType()).
 		has(t, http.StatusUnprocessableEntity).says(t, "Choose a file first.")
 
-	contentType, whole := asForm(t, "roster.csv", roster)
+	contentType, whole := asForm(t, "roster.csv", rosterFile)
 	half := bytes.NewReader(whole.Bytes()[:whole.Len()-100])
 	operator.do(t, http.MethodPost, "/admin/imports", half, "Content-Type", contentType).has(t, http.StatusBadRequest)
-	operator.post(t, "/admin/imports", url.Values{"file": {roster}}).has(t, http.StatusBadRequest)
+	operator.post(t, "/admin/imports", url.Values{"file": {rosterFile}}).has(t, http.StatusBadRequest)
 	if n := b.count(t, "uploads"); n > 0 {
 		t.Errorf("%d files are kept", n)
 	}
@@ -359,7 +359,7 @@ func TestDiscard(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	operator := b.operator(t)
-	upload := operator.sends(t, "roster.csv", roster).leads(t)
+	upload := operator.sends(t, "roster.csv", rosterFile).leads(t)
 	for range 2 {
 		if got := operator.post(t, upload+"/discard", nil).leads(t); got != "/admin/imports" {
 			t.Errorf("it leads to %s", got)
@@ -384,7 +384,7 @@ func TestTemplateCanBeImported(t *testing.T) {
 		t.Errorf("it is sent as %q", got)
 	}
 	rows, err := csv.NewReader(strings.NewReader(file.body)).ReadAll()
-	if err != nil || len(rows) != 2 || len(rows[0]) != len(provisioning.Fields()) {
+	if err != nil || len(rows) != 2 || len(rows[0]) != len(roster.Fields()) {
 		t.Fatalf("%q, %v", rows, err)
 	}
 	im := b.imports(t, file.body)
@@ -398,8 +398,8 @@ func TestImportActionsAreGuarded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	operator := b.operator(t)
-	upload := operator.sends(t, "roster.csv", roster).leads(t)
-	contentType, file := asForm(t, "roster.csv", roster)
+	upload := operator.sends(t, "roster.csv", rosterFile).leads(t)
+	contentType, file := asForm(t, "roster.csv", rosterFile)
 	for _, path := range []string{"/admin/imports", upload + "/import", upload + "/discard"} {
 		send := func(who *browser, header ...string) page {
 			return who.do(t, http.MethodPost, path, bytes.NewReader(file.Bytes()), append(header, "Content-Type", contentType)...)
@@ -423,6 +423,6 @@ func TestImportActionsAreGuarded(t *testing.T) {
 	page := operator.get(t, "/admin/imports").has(t, http.StatusOK)
 	page.says(t, "set COUNTERSIGN_AGENCY_MAILBOX")
 	page.silent(t, `type="file"`)
-	operator.sends(t, "roster.csv", roster).has(t, http.StatusServiceUnavailable)
+	operator.sends(t, "roster.csv", rosterFile).has(t, http.StatusServiceUnavailable)
 	operator.get(t, upload).has(t, http.StatusServiceUnavailable)
 }

@@ -24,7 +24,7 @@ func TestWalk(t *testing.T) {
 			t.Parallel()
 			b := serve(t, scheme)
 			api := b.caller(t, admin.ScopeRead, admin.ScopeWrite, admin.ScopeLinks)
-			api.call(t, http.MethodPost, "/imports?invite", roster, "Content-Type", "text/csv").has(t, http.StatusCreated)
+			api.call(t, http.MethodPost, "/imports?invite", rosterFile, "Content-Type", "text/csv").has(t, http.StatusCreated)
 			var handed struct{ URL string }
 			api.call(t, http.MethodPost, "/clients/ref:ACME%2F1/link", "").has(t, http.StatusCreated).into(t, &handed)
 			link := strings.TrimPrefix(handed.URL, b.PublicURL)
@@ -117,7 +117,7 @@ func (p page) cookie(t *testing.T) *http.Cookie {
 func TestEndings(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	tests := []struct {
 		name     string
 		link     string // whose
@@ -205,14 +205,14 @@ func TestEndings(t *testing.T) {
 func (b *testBundle) startAnew(t *testing.T) {
 	t.Helper()
 	b.empty(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 }
 
 // What belongs to no walk of this browser is not redeemed, and leads to a page that helps.
 func TestCallbackOfNoWalk(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, owner := b.link(t, "ACME/1"), b.browser(t)
 	for _, query := range []string{"", "?state=", "?state=&code=x", "?state=made-up&code=x", "?code=x", "?error=access_denied", "?state=%00%ff"} {
 		if got := owner.get(t, "/oauth/callback"+query).leads(t); got != "/consent" {
@@ -256,7 +256,7 @@ func TestCallbackOfNoWalk(t *testing.T) {
 func TestCallback(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link := b.link(t, "ACME/1")
 	t.Run("lost in a crash", func(t *testing.T) {
 		owner := b.browser(t)
@@ -325,7 +325,7 @@ func TestCallback(t *testing.T) {
 func TestDeadLinks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	old, revoked := b.link(t, "ACME/1"), b.link(t, "BLOOM")
 	b.imports(t, "ref,name,owner_email\nBLOOM,Bloom Florist,bea@bloom.example\n")
 	b.clock.advance(authflow.InvitationLife)
@@ -364,7 +364,7 @@ func TestDeadLinks(t *testing.T) {
 func TestDeclineByOddLinks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, owner := b.link(t, "ACME/1"), b.browser(t)
 	// What mail programs make of a link works, down to the buttons.
 	for _, typed := range []string{strings.ToUpper(link[3:]), link[3:] + ".", link[3:] + "%E2%80%9D", link[3:] + "%3F", link[3:] + "%3E"} {
@@ -389,7 +389,7 @@ func TestDeclineByOddLinks(t *testing.T) {
 func TestUnsubscribe(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, owner := b.link(t, "ACME/1"), b.browser(t)
 	ask := owner.get(t, link+"/unsubscribe").has(t, http.StatusOK)
 	ask.says(t, "Stop reminders?", "Acme Bakery")
@@ -422,7 +422,7 @@ func TestUnsubscribe(t *testing.T) {
 func TestRobotsComeFirst(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link := b.link(t, "ACME/1")
 	for range 50 {
 		robot := b.browser(t)
@@ -441,7 +441,7 @@ func TestRobotsComeFirst(t *testing.T) {
 func TestHead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	link, operator := b.link(t, "ACME/1"), b.operator(t)
 	entry, err := b.Admin.SignInLink(t.Context(), b.operatorID(t))
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -63,7 +64,7 @@ func statusOf(err error) int {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge
 	}
-	if _, ok := errors.AsType[*provisioning.RosterError](err); ok {
+	if _, ok := errors.AsType[*roster.Error](err); ok {
 		return http.StatusUnprocessableEntity
 	}
 	for _, p := range problems() {

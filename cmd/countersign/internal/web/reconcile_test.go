@@ -86,7 +86,7 @@ func (p page) rows(t *testing.T, section string) (rows []string) {
 func TestReconcileWalk(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.imports(t, roster)
+	b.imports(t, rosterFile)
 	p := &partner{accounts: []provisioning.ListedAccount{
 		{ID: "acct-acme", Organization: "Acme Bakery", BillingStatus: "Open"},
 		{ID: "acct-cafe", Organization: "CAFÉ LUMIÈRE", BillingStatus: "Trial", Managed: true},

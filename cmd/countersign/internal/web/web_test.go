@@ -33,16 +33,16 @@ import (
 )
 
 const (
-	password  = "correct-horse-1"
-	adaLogin  = "ada@acme.example"
-	benLogin  = "ben@bloom.example"
-	roster    = "ref,name,owner_name,owner_email,account_id,tags,Plan\n" + acmeRow + bloomRow + cafeRow
-	acmeRow   = "ACME/1,Acme Bakery,Ada Moss,ada@acme.example,acct-acme,\"food, east\",Gold\n"
-	bloomRow  = "BLOOM,Bloom Florist,Ben Ash,ben@bloom.example,acct-bloom,food,\n"
-	cafeRow   = "CAFE,Café Lumière,,cleo@cafe.example,,,\n"
-	strange   = "Somebody Else"
-	agency    = "Brightside Marketing"
-	userAgent = "Mozilla/5.0 (iPhone) countersign-test"
+	password   = "correct-horse-1"
+	adaLogin   = "ada@acme.example"
+	benLogin   = "ben@bloom.example"
+	rosterFile = "ref,name,owner_name,owner_email,account_id,tags,Plan\n" + acmeRow + bloomRow + cafeRow
+	acmeRow    = "ACME/1,Acme Bakery,Ada Moss,ada@acme.example,acct-acme,\"food, east\",Gold\n"
+	bloomRow   = "BLOOM,Bloom Florist,Ben Ash,ben@bloom.example,acct-bloom,food,\n"
+	cafeRow    = "CAFE,Café Lumière,,cleo@cafe.example,,,\n"
+	strange    = "Somebody Else"
+	agency     = "Brightside Marketing"
+	userAgent  = "Mozilla/5.0 (iPhone) countersign-test"
 )
 
 // testBundle is the whole edge on real rooms: a database, the imitated provider, a server.

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 // meaning.
 type WarningCode string
 
-// The codes with which a RosterReader warns.
+// The codes with which a Reader warns.
 const (
 	WarningEmailTypo   WarningCode = "email_typo"   // the domain looks like a mistyped mail provider
 	WarningEmailRole   WarningCode = "email_role"   // a mailbox of a function, not of a person
@@ -32,10 +32,10 @@ func (r *Row) warn(column string, code WarningCode, format string, args ...any) 
 }
 
 // warnOfAddress looks at the owner's address, which is a valid one.
-func (r *RosterReader) warnOfAddress(row *Row, column string) {
+func (r *Reader) warnOfAddress(row *Row, column string) {
 	local, domain, _ := strings.Cut(row.OwnerEmail, "@")
 	user, _, _ := strings.Cut(local, "+")
-	if domain == r.agency.Domain && strings.EqualFold(user, agencyUser(r.agency)) {
+	if agencyUser, agencyDomain := splitUser(r.agency); domain == agencyDomain && strings.EqualFold(user, agencyUser) {
 		row.warn(column, WarningEmailAgency, "%s is the agency's own mailbox: the invitation would not reach the client."+
 			" Write the address of the Account Owner.", quote(row.OwnerEmail))
 		return // A better address cures the rest as well.
@@ -55,10 +55,11 @@ func (r *RosterReader) warnOfAddress(row *Row, column string) {
 	}
 }
 
-// agencyUser is the mailbox without a tag.
-func agencyUser(m Mailbox) string {
-	user, _, _ := strings.Cut(m.Local, "+")
-	return user
+// splitUser returns the two sides of an address, without a tag.
+func splitUser(address string) (user, domain string) {
+	local, domain, _ := strings.Cut(address, "@")
+	user, _, _ = strings.Cut(local, "+")
+	return user, domain
 }
 
 type role int

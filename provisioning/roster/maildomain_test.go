@@ -1,4 +1,4 @@
-package provisioning_test
+package roster_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // mailZone is a resolver that knows the domains that are named in it, each with the answers to the
@@ -118,19 +118,19 @@ func TestMailDomainsVerdicts(t *testing.T) {
 		"MX refused.com":         {err: &net.OpError{Op: "dial", Err: errors.New("connection refused")}},
 		"MX notfoundtimeout.com": {err: &net.DNSError{Err: "timeout", IsNotFound: true, IsTimeout: true}},
 	}}
-	want := map[string]provisioning.MailDomainVerdict{
-		"server.com":          provisioning.MailReceives,
-		"malformed.com":       provisioning.MailReceives,
-		"address.com":         provisioning.MailReceives,
-		"six.com":             provisioning.MailReceives,
-		"empty.com":           provisioning.MailNowhere,
-		"nxdomain.com":        provisioning.MailNowhere,
-		"null.com":            provisioning.MailRefused,
-		"servfail.com":        provisioning.MailUnknown,
-		"half.com":            provisioning.MailUnknown,
-		"otherhalf.com":       provisioning.MailUnknown,
-		"refused.com":         provisioning.MailUnknown,
-		"notfoundtimeout.com": provisioning.MailUnknown,
+	want := map[string]roster.MailDomainVerdict{
+		"server.com":          roster.MailReceives,
+		"malformed.com":       roster.MailReceives,
+		"address.com":         roster.MailReceives,
+		"six.com":             roster.MailReceives,
+		"empty.com":           roster.MailNowhere,
+		"nxdomain.com":        roster.MailNowhere,
+		"null.com":            roster.MailRefused,
+		"servfail.com":        roster.MailUnknown,
+		"half.com":            roster.MailUnknown,
+		"otherhalf.com":       roster.MailUnknown,
+		"refused.com":         roster.MailUnknown,
+		"notfoundtimeout.com": roster.MailUnknown,
 	}
 	reserved := []string{
 		"example.com", "mail.example.com", "example.net", "example.org", "acme.example", "a.test", "b.invalid",
@@ -142,9 +142,9 @@ func TestMailDomainsVerdicts(t *testing.T) {
 	}
 	for _, domain := range reserved {
 		domains = append(domains, domain)
-		want[domain] = provisioning.MailUnknown
+		want[domain] = roster.MailUnknown
 	}
-	m := &provisioning.MailDomains{Resolver: zone}
+	m := &roster.MailDomains{Resolver: zone}
 	if diff := cmp.Diff(want, m.Check(t.Context(), domains)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -161,9 +161,9 @@ func TestMailDomainsVerdicts(t *testing.T) {
 
 func TestMailDomainsRefusal(t *testing.T) {
 	t.Parallel()
-	for verdict, refused := range map[provisioning.MailDomainVerdict]bool{
-		provisioning.MailUnknown: false, provisioning.MailReceives: false,
-		provisioning.MailNowhere: true, provisioning.MailRefused: true,
+	for verdict, refused := range map[roster.MailDomainVerdict]bool{
+		roster.MailUnknown: false, roster.MailReceives: false,
+		roster.MailNowhere: true, roster.MailRefused: true,
 	} {
 		message := verdict.Refusal("ann@acme.com")
 		if refused != (message != "") || refused && (!strings.Contains(message, "acme.com") || !strings.HasSuffix(message, ".")) {
@@ -180,7 +180,7 @@ func TestMailDomainsMemory(t *testing.T) {
 			"MX good.com":    {hosts: []string{"mx.good.com."}},
 			"MX unclear.com": {err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}},
 		}}
-		m := &provisioning.MailDomains{Resolver: zone}
+		m := &roster.MailDomains{Resolver: zone}
 		domains := []string{"good.com", "bad.com", "unclear.com"}
 		for _, step := range []struct {
 			wait      time.Duration
@@ -195,8 +195,8 @@ func TestMailDomainsMemory(t *testing.T) {
 			time.Sleep(step.wait) //nolint:forbidigo // The clock is the test's own.
 			before := zone.questions()
 			got := m.Check(t.Context(), domains)
-			want := map[string]provisioning.MailDomainVerdict{
-				"good.com": provisioning.MailReceives, "bad.com": provisioning.MailNowhere, "unclear.com": provisioning.MailUnknown,
+			want := map[string]roster.MailDomainVerdict{
+				"good.com": roster.MailReceives, "bad.com": roster.MailNowhere, "unclear.com": roster.MailUnknown,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
@@ -238,7 +238,7 @@ func TestMailDomainsTime(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				resolver := &mailZone{delay: test.delay, answers: zone}
-				m := &provisioning.MailDomains{Resolver: resolver}
+				m := &roster.MailDomains{Resolver: resolver}
 				ctx, cancel := context.WithTimeout(t.Context(), test.limit)
 				defer cancel()
 				start := time.Now()
@@ -252,9 +252,9 @@ func TestMailDomainsTime(t *testing.T) {
 				receives := 0
 				for _, verdict := range verdicts {
 					switch verdict {
-					case provisioning.MailReceives:
+					case roster.MailReceives:
 						receives++
-					case provisioning.MailUnknown:
+					case roster.MailUnknown:
 					default:
 						t.Fatalf("%q after a time-out", verdict)
 					}
@@ -275,12 +275,12 @@ func TestMailDomainsTime(t *testing.T) {
 func TestMailDomainsSlowOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := &provisioning.MailDomains{Resolver: slowFor{"slow.com", &mailZone{
+		m := &roster.MailDomains{Resolver: slowFor{"slow.com", &mailZone{
 			answers: map[string]mailAnswer{"MX quick.com": {hosts: []string{"mx."}}},
 		}}}
 		start := time.Now()
 		got := m.Check(t.Context(), []string{"slow.com", "quick.com"})
-		want := map[string]provisioning.MailDomainVerdict{"slow.com": provisioning.MailUnknown, "quick.com": provisioning.MailReceives}
+		want := map[string]roster.MailDomainVerdict{"slow.com": roster.MailUnknown, "quick.com": roster.MailReceives}
 		if diff := cmp.Diff(want, got); diff != "" || time.Since(start) != 2*time.Second {
 			t.Errorf("after %v (-want +got)\n%s", time.Since(start), diff)
 		}
@@ -305,7 +305,7 @@ func TestMailDomainsSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		zone := &mailZone{delay: time.Hour}
-		m := &provisioning.MailDomains{Resolver: zone}
+		m := &roster.MailDomains{Resolver: zone}
 		m.Check(t.Context(), []string{"a.com"})
 		before, start := zone.questions(), time.Now()
 		m.Check(t.Context(), []string{"b.com"})
@@ -314,7 +314,7 @@ func TestMailDomainsSilence(t *testing.T) {
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // The clock is the test's own.
 		zone.delay = 0
-		if got := m.Check(t.Context(), []string{"b.com"}); got["b.com"] != provisioning.MailNowhere {
+		if got := m.Check(t.Context(), []string{"b.com"}); got["b.com"] != roster.MailNowhere {
 			t.Errorf("got %v after a minute", got)
 		}
 	})
@@ -324,16 +324,16 @@ func TestMailDomainsSilence(t *testing.T) {
 func TestMailDomainsCutOff(t *testing.T) {
 	t.Parallel()
 	zone := &mailZone{private: true}
-	m := &provisioning.MailDomains{Resolver: zone}
-	if got := m.Check(t.Context(), []string{"gmail.com"}); got["gmail.com"] != provisioning.MailUnknown || zone.questions() > 0 {
+	m := &roster.MailDomains{Resolver: zone}
+	if got := m.Check(t.Context(), []string{"gmail.com"}); got["gmail.com"] != roster.MailUnknown || zone.questions() > 0 {
 		t.Errorf("got %v after asking %v", got, zone.asked)
 	}
 }
 
 func TestMailDomainsWithoutResolver(t *testing.T) {
 	t.Parallel()
-	var m provisioning.MailDomains
-	if got := m.Check(t.Context(), []string{"acme.com"}); got["acme.com"] != provisioning.MailUnknown || len(got) != 1 {
+	var m roster.MailDomains
+	if got := m.Check(t.Context(), []string{"acme.com"}); got["acme.com"] != roster.MailUnknown || len(got) != 1 {
 		t.Errorf("got %v", got)
 	}
 }
@@ -342,7 +342,7 @@ func TestMailDomainsWithoutResolver(t *testing.T) {
 func TestMailDomainsBound(t *testing.T) {
 	t.Parallel()
 	zone := &mailZone{answers: map[string]mailAnswer{}}
-	m := &provisioning.MailDomains{Resolver: zone}
+	m := &roster.MailDomains{Resolver: zone}
 	domains := make([]string, 60_000)
 	for i := range domains {
 		domains[i] = fmt.Sprintf("client%d.com", i)

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ const (
 	sniffedBytes   = 1 << 20 // how much is looked at to tell the encoding
 )
 
-// rosterFile splits a roster file into records. It reads what spreadsheet programs write and what
+// textFile splits a roster file into records. It reads what spreadsheet programs write and what
 // people write by hand, a little more than RFC 4180:
 //
 //	file   = *( record newline )              newline is CRLF, LF or CR; the last may lack
@@ -39,7 +39,7 @@ const (
 // Each record is decoded for itself, so that a file put together from several encodings is not garbled:
 // a record of valid UTF-8 is taken as that. Another is Windows-1252 if the file's beginning was so, else
 // a fault.
-type rosterFile struct {
+type textFile struct {
 	src  io.Reader
 	buf  []byte
 	pos  int // buf[pos:] is not yet split
@@ -61,10 +61,10 @@ type rosterFile struct {
 	inexact bool   // the record has a quote outside quoted cells
 }
 
-// openSource tells what kind of file it is and opens it. It refuses, with a *RosterError, what is neither
+// openSource tells what kind of file it is and opens it. It refuses, with a *Error, what is neither
 // text nor a workbook.
 func openSource(r io.Reader) (recordSource, error) {
-	f := &rosterFile{src: r, line: 1, encoding: "UTF-8"}
+	f := &textFile{src: r, line: 1, encoding: "UTF-8"}
 	if err := f.lookAhead(); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func openSource(r io.Reader) (recordSource, error) {
 		return w, nil
 	}
 	if message := notCSV(f.buf); message != "" {
-		return nil, &RosterError{Code: RosterNotCSV, Message: message}
+		return nil, &Error{Code: FileNotCSV, Message: message}
 	}
 	switch order, marked := utf16Order(f.buf); {
 	case bytes.HasPrefix(f.buf, []byte("\xef\xbb\xbf")):
@@ -180,7 +180,7 @@ func looksWindows1252(data []byte, whole bool) bool {
 }
 
 // lookAhead fills the buffer with the beginning of the file, or all of it if it is short.
-func (f *rosterFile) lookAhead() error {
+func (f *textFile) lookAhead() error {
 	for !f.eof && len(f.buf) < sniffedBytes {
 		if err := f.fill(); err != nil {
 			return err
@@ -191,7 +191,7 @@ func (f *rosterFile) lookAhead() error {
 
 // fill reads until the buffer is full or the file ends. What is not yet split moves to the front, and
 // the buffer grows if that is all of it.
-func (f *rosterFile) fill() error {
+func (f *textFile) fill() error {
 	if f.pos > 0 {
 		f.base += f.pos
 		f.buf = f.buf[:copy(f.buf, f.buf[f.pos:])]
@@ -212,29 +212,29 @@ func (f *rosterFile) fill() error {
 }
 
 // header returns the next record, split with the delimiter that makes most sense of it.
-func (f *rosterFile) header(recognised func(cells []string) int) (rosterRecord, error) {
+func (f *textFile) header(recognised func(cells []string) int) (fileRecord, error) {
 	if err := f.detectDelimiter(recognised); err != nil {
-		return rosterRecord{}, err
+		return fileRecord{}, err
 	}
 	record, err := f.next()
 	if err == nil && bytes.IndexByte(f.buf[:f.pos], 0) >= 0 {
-		err = &RosterError{Code: RosterNotCSV, Message: "the file is not text: export the list as CSV (UTF-8)"}
+		err = &Error{Code: FileNotCSV, Message: "the file is not text: export the list as CSV (UTF-8)"}
 	}
 	return record, err
 }
 
-func (f *rosterFile) format() string {
+func (f *textFile) format() string {
 	delimiter := map[byte]string{',': "commas", ';': "semicolons", '\t': "tabs", '|': "bars"}[f.delimiter]
 	return "text with " + delimiter + ", " + f.encoding
 }
 
 // Close does nothing: all that the file holds is memory.
-func (f *rosterFile) Close() error { return nil }
+func (f *textFile) Close() error { return nil }
 
 // detectDelimiter looks at the next record, the header, and takes the delimiter that makes most sense of
 // it: the one with which most cells are recognised, else the one that gives most cells. The line
 // "sep=;", which Excel understands and hides, decides without that.
-func (f *rosterFile) detectDelimiter(recognised func(cells []string) int) error {
+func (f *textFile) detectDelimiter(recognised func(cells []string) int) error {
 	const delimiters = ",;\t|"
 	if err := f.skipEmptyLines(); err != nil {
 		return err
@@ -261,9 +261,9 @@ func (f *rosterFile) detectDelimiter(recognised func(cells []string) int) error 
 }
 
 // next returns the next record, or io.EOF after the last. Empty lines are skipped.
-func (f *rosterFile) next() (rosterRecord, error) {
+func (f *textFile) next() (fileRecord, error) {
 	if err := f.skipEmptyLines(); err != nil {
-		return rosterRecord{}, err
+		return fileRecord{}, err
 	}
 	var (
 		data    []byte
@@ -288,11 +288,11 @@ func (f *rosterFile) next() (rosterRecord, error) {
 			break
 		}
 		if err := f.fill(); err != nil {
-			return rosterRecord{}, err
+			return fileRecord{}, err
 		}
 	}
 
-	record := rosterRecord{line: f.line}
+	record := fileRecord{line: f.line}
 	switch {
 	case outcome == splitDone && n > maxRecordBytes:
 		record.code, record.fault = RejectRowTooLong, faultTooLong
@@ -335,7 +335,7 @@ const (
 
 // split takes the record at the beginning of data apart. It returns the size of the record with its
 // newline, or the offset at which it could not go on. Final says that nothing follows data.
-func (f *rosterFile) split(data []byte, final bool) (n int, outcome splitOutcome) {
+func (f *textFile) split(data []byte, final bool) (n int, outcome splitOutcome) {
 	f.text, f.ends, f.inexact = f.text[:0], f.ends[:0], false
 	for i := 0; ; i++ { // once a cell; i stands before it
 		start := len(f.text)
@@ -362,7 +362,7 @@ func (f *rosterFile) split(data []byte, final bool) (n int, outcome splitOutcome
 }
 
 // splitPlain appends the cell at data[i:], which is not quoted, to text and returns its end.
-func (f *rosterFile) splitPlain(data []byte, i int) (end int) {
+func (f *textFile) splitPlain(data []byte, i int) (end int) {
 	for end = i; end < len(data); end++ {
 		switch data[end] {
 		case f.delimiter, '\r', '\n':
@@ -378,7 +378,7 @@ func (f *rosterFile) splitPlain(data []byte, i int) (end int) {
 
 // splitQuoted appends the cell whose opening quote stands before data[i] to text and returns the offset
 // behind its closing quote and the spaces that follow.
-func (f *rosterFile) splitQuoted(data []byte, i int, final bool) (end int, outcome splitOutcome) {
+func (f *textFile) splitQuoted(data []byte, i int, final bool) (end int, outcome splitOutcome) {
 	for {
 		quote := bytes.IndexByte(data[i:], '"')
 		switch {
@@ -405,7 +405,7 @@ func (f *rosterFile) splitQuoted(data []byte, i int, final bool) (end int, outco
 }
 
 // cells returns the cells of the record in text, decoded. What cannot be decoded becomes U+FFFD.
-func (f *rosterFile) cells() []string {
+func (f *textFile) cells() []string {
 	if !f.isUTF8() {
 		f.decode()
 	}
@@ -420,7 +420,7 @@ func (f *rosterFile) cells() []string {
 }
 
 // isUTF8 looks at each cell: the end of one and the beginning of the next can be a sequence together.
-func (f *rosterFile) isUTF8() bool {
+func (f *textFile) isUTF8() bool {
 	start := 0
 	for _, end := range f.ends {
 		if !utf8.Valid(f.text[start:end]) {
@@ -431,7 +431,7 @@ func (f *rosterFile) isUTF8() bool {
 	return true
 }
 
-func (f *rosterFile) decode() {
+func (f *textFile) decode() {
 	decoded := make([]byte, 0, 2*len(f.text))
 	start := 0
 	for i, end := range f.ends {
@@ -450,7 +450,7 @@ func (f *rosterFile) decode() {
 
 // lineCells returns the line at the beginning of data as cells, for a person to recognise; nil if the
 // line is longer than what is buffered.
-func (f *rosterFile) lineCells(data []byte) []string {
+func (f *textFile) lineCells(data []byte) []string {
 	end := newlineIndex(data)
 	if end < 0 {
 		if !f.eof {
@@ -467,7 +467,7 @@ func (f *rosterFile) lineCells(data []byte) []string {
 }
 
 // consume moves behind the next n bytes.
-func (f *rosterFile) consume(n int) {
+func (f *textFile) consume(n int) {
 	data := f.buf[f.pos : f.pos+n]
 	f.line += bytes.Count(data, []byte("\n"))
 	if bytes.IndexByte(data, '\r') >= 0 {
@@ -477,7 +477,7 @@ func (f *rosterFile) consume(n int) {
 }
 
 // skipEmptyLines moves to the next line that is not empty, or returns io.EOF.
-func (f *rosterFile) skipEmptyLines() error {
+func (f *textFile) skipEmptyLines() error {
 	for {
 		data := f.buf[f.pos:]
 		switch {
@@ -496,7 +496,7 @@ func (f *rosterFile) skipEmptyLines() error {
 }
 
 // skipLine moves behind the next newline, however far it is.
-func (f *rosterFile) skipLine() error {
+func (f *textFile) skipLine() error {
 	for {
 		data := f.buf[f.pos:]
 		end := newlineIndex(data)

@@ -1,6 +1,10 @@
-package provisioning
+package roster
 
-import "io"
+import (
+	"io"
+	"slices"
+	"strings"
+)
 
 // Preview is the beginning of a roster file as it would be read, so that an operator can say what its
 // columns mean before anything is imported.
@@ -16,10 +20,10 @@ type Preview struct {
 // previewRows is how many records a Preview has, and how many are read to make sense of a header.
 const previewRows = 10
 
-// PreviewRoster reads the beginning of a roster file. Columns that are missing or doubled are told in the
-// Preview; other mistakes because of which no row could be read are a *RosterError.
-func PreviewRoster(r io.Reader, o RosterOptions) (Preview, error) {
-	reader, gaps, err := openRoster(r, o)
+// ReadPreview reads the beginning of a roster file. Columns that are missing or doubled are told in the
+// Preview; other mistakes because of which no row could be read are a *Error.
+func ReadPreview(r io.Reader, o Options) (Preview, error) {
+	reader, gaps, err := openReader(r, o)
 	if err != nil {
 		return Preview{}, err
 	}
@@ -45,4 +49,31 @@ func PreviewRoster(r io.Reader, o RosterOptions) (Preview, error) {
 		p.Rows = append(p.Rows, cells)
 	}
 	return p, nil
+}
+
+// Choices lists the columns that a field can have: all but those that Countersign itself wrote into an
+// export or a file of rejects.
+func (p Preview) Choices() []string {
+	own := ownColumns(p.Header)
+	return slices.DeleteFunc(slices.Clone(p.Header), func(column string) bool { return slices.Contains(own, column) })
+}
+
+// Kept lists the columns that no field has and that are kept with the client.
+func (p Preview) Kept() []string {
+	return slices.DeleteFunc(p.Choices(), func(column string) bool { return p.Field(column) != "" })
+}
+
+// Field returns the field that a column gives, alone or with another, or nothing.
+func (p Preview) Field(column string) Field {
+	for _, field := range Fields() {
+		if p.Mapping[field] == column {
+			return field
+		}
+	}
+	if owner := p.Mapping[FieldOwnerName]; !slices.Contains(p.Header, owner) {
+		if given, family, two := strings.Cut(owner, joinedColumns); two && (column == given || column == family) {
+			return FieldOwnerName
+		}
+	}
+	return ""
 }

@@ -1,4 +1,4 @@
-package provisioning_test
+package roster_test
 
 import (
 	"errors"
@@ -8,22 +8,22 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 func TestPreviewRoster(t *testing.T) {
 	t.Parallel()
-	type columns = map[provisioning.Field]string
+	type columns = map[roster.Field]string
 	long := strings.Repeat("x", 1000)
 	tests := []struct {
 		name   string
 		file   string
 		chosen columns
-		want   provisioning.Preview
+		want   roster.Preview
 	}{
 		{
 			"sound", "Company;First name;Last name;E-mail;Notes\nAcme;Ann;Smith;ann@acme.example;'=1\n\nBob\n", nil,
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with semicolons, UTF-8", Header: []string{"Company", "First name", "Last name", "E-mail", "Notes"},
 				Mapping: columns{"name": "Company", "owner_email": "E-mail", "owner_name": "First name + Last name"},
 				Rows:    [][]string{{"Acme", "Ann", "Smith", "ann@acme.example", "=1"}, {"Bob"}},
@@ -31,39 +31,39 @@ func TestPreviewRoster(t *testing.T) {
 		},
 		{
 			"missing", "Brand\tPhone\nAcme\t555\n", nil,
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with tabs, UTF-8", Header: []string{"Brand", "Phone"}, Mapping: columns{},
-				Missing: []provisioning.Field{"name", "owner_email"}, Rows: [][]string{{"Acme", "555"}},
+				Missing: []roster.Field{"name", "owner_email"}, Rows: [][]string{{"Acme", "555"}},
 			},
 		},
 		{
 			"chosen", "Brand,Phone,Email\nAcme,555,ann@acme.example\n",
 			columns{"name": "Brand", "ref": ""},
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with commas, UTF-8", Header: []string{"Brand", "Phone", "Email"},
 				Mapping: columns{"name": "Brand", "owner_email": "Email"}, Rows: [][]string{{"Acme", "555", "ann@acme.example"}},
 			},
 		},
 		{
 			"doubled", "name,Email,E-mail,,Tag,Tag\nAcme,a@a.example\n", nil,
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with commas, UTF-8", Header: []string{"name", "Email", "E-mail", "column 4", "Tag (1)", "Tag (2)"},
 				Mapping:    columns{"name": "name"},
-				Duplicates: map[provisioning.Field][]string{"owner_email": {"Email", "E-mail"}, "tags": {"Tag (1)", "Tag (2)"}},
+				Duplicates: map[roster.Field][]string{"owner_email": {"Email", "E-mail"}, "tags": {"Tag (1)", "Tag (2)"}},
 				Rows:       [][]string{{"Acme", "a@a.example"}},
 			},
 		},
 		{
 			"doubled and chosen", "name,Email,Email\nAcme,a@a.example,b@b.example\n",
 			columns{"owner_email": "Email (2)"},
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with commas, UTF-8", Header: []string{"name", "Email (1)", "Email (2)"},
 				Mapping: columns{"name": "name", "owner_email": "Email (2)"}, Rows: [][]string{{"Acme", "a@a.example", "b@b.example"}},
 			},
 		},
 		{
 			"broken and long", "name,owner_email\n\"Acme\" x,a\n" + long + ",b\n", nil,
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with commas, UTF-8", Header: []string{"name", "owner_email"},
 				Mapping: columns{"name": "name", "owner_email": "owner_email"},
 				Rows:    [][]string{{`"Acme" x`, "a"}, {long[:60] + "…", "b"}},
@@ -71,7 +71,7 @@ func TestPreviewRoster(t *testing.T) {
 		},
 		{
 			"no rows", "name,owner_email", nil,
-			provisioning.Preview{
+			roster.Preview{
 				Format: "text with commas, UTF-8", Header: []string{"name", "owner_email"},
 				Mapping: columns{"name": "name", "owner_email": "owner_email"},
 			},
@@ -80,7 +80,7 @@ func TestPreviewRoster(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := provisioning.PreviewRoster(strings.NewReader(test.file), provisioning.RosterOptions{Map: test.chosen})
+			got, err := roster.ReadPreview(strings.NewReader(test.file), roster.Options{Map: test.chosen})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,10 +88,10 @@ func TestPreviewRoster(t *testing.T) {
 				test.want.Rows = [][]string{}
 			}
 			if test.want.Missing == nil {
-				test.want.Missing = []provisioning.Field{}
+				test.want.Missing = []roster.Field{}
 			}
 			if test.want.Duplicates == nil {
-				test.want.Duplicates = map[provisioning.Field][]string{}
+				test.want.Duplicates = map[roster.Field][]string{}
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
@@ -99,7 +99,7 @@ func TestPreviewRoster(t *testing.T) {
 			if len(got.Missing) > 0 || len(got.Duplicates) > 0 {
 				return
 			}
-			r, err := provisioning.NewRosterReader(strings.NewReader(test.file), provisioning.RosterOptions{Map: got.Mapping})
+			r, err := roster.NewReader(strings.NewReader(test.file), roster.Options{Map: got.Mapping})
 			if err != nil {
 				t.Fatalf("with its own mapping: %v", err)
 			}
@@ -112,15 +112,15 @@ func TestPreviewRoster(t *testing.T) {
 
 func TestPreviewRosterErrors(t *testing.T) {
 	t.Parallel()
-	for file, want := range map[string]provisioning.RosterErrorCode{
-		"":                               provisioning.RosterEmpty,
-		"Acme,ann@acme.example\n":        provisioning.RosterHeaderMissing,
-		"%PDF-1.7":                       provisioning.RosterNotCSV,
-		"PK\x03\x04":                     provisioning.RosterDamaged,
-		"\"name,owner_email\nAcme,ann\n": provisioning.RosterHeaderInvalid,
+	for file, want := range map[string]roster.ErrorCode{
+		"":                               roster.FileEmpty,
+		"Acme,ann@acme.example\n":        roster.HeaderMissing,
+		"%PDF-1.7":                       roster.FileNotCSV,
+		"PK\x03\x04":                     roster.FileDamaged,
+		"\"name,owner_email\nAcme,ann\n": roster.HeaderInvalid,
 	} {
-		_, err := provisioning.PreviewRoster(strings.NewReader(file), provisioning.RosterOptions{})
-		if fatal, ok := errors.AsType[*provisioning.RosterError](err); !ok || fatal.Code != want {
+		_, err := roster.ReadPreview(strings.NewReader(file), roster.Options{})
+		if fatal, ok := errors.AsType[*roster.Error](err); !ok || fatal.Code != want {
 			t.Errorf("%q: got %v, want %s", file, err, want)
 		}
 	}
@@ -130,7 +130,7 @@ func TestPreviewRosterErrors(t *testing.T) {
 func TestPreviewRosterReadsLittle(t *testing.T) {
 	t.Parallel()
 	file := &endless{text: "name,owner_email\n"}
-	p, err := provisioning.PreviewRoster(file, provisioning.RosterOptions{})
+	p, err := roster.ReadPreview(file, roster.Options{})
 	if err != nil || len(p.Rows) != 10 {
 		t.Errorf("got %d rows, %v", len(p.Rows), err)
 	}

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"archive/zip"
@@ -38,12 +38,12 @@ type workbook struct {
 	parts map[string]*zip.File // by lower-case name
 	texts *sharedTexts
 	sheet *sheet
-	first rosterRecord // the first row that is not blank; given by header
-	name  string       // of the sheet
-	other int          // visible sheets after it
+	first fileRecord // the first row that is not blank; given by header
+	name  string     // of the sheet
+	other int        // visible sheets after it
 }
 
-// openWorkbook returns a *RosterError if r has no workbook of that kind.
+// openWorkbook returns a *Error if r has no workbook of that kind.
 func openWorkbook(r io.Reader) (_ *workbook, err error) {
 	w := &workbook{parts: make(map[string]*zip.File)}
 	if w.spool, err = newSpool(); err != nil {
@@ -72,7 +72,7 @@ func openWorkbook(r io.Reader) (_ *workbook, err error) {
 		w.parts[strings.ToLower(strings.ReplaceAll(f.Name, `\`, "/"))] = f
 	}
 	if message := w.notWorkbook(); message != "" {
-		return nil, &RosterError{Code: RosterNotCSV, Message: message}
+		return nil, &Error{Code: FileNotCSV, Message: message}
 	}
 	return w, w.openSheet()
 }
@@ -173,7 +173,7 @@ func (w *workbook) openSheet() error {
 		}
 		return w.checkMerged(part)
 	}
-	return &RosterError{Code: RosterEmpty, Message: "the workbook has no visible sheet with cells:" +
+	return &Error{Code: FileEmpty, Message: "the workbook has no visible sheet with cells:" +
 		" it needs a row that names the columns, such as name and owner_email, and one row for each client"}
 }
 
@@ -205,23 +205,23 @@ func (w *workbook) checkMerged(part string) error {
 		left, top := cellPosition(from)
 		right, bottom := cellPosition(to)
 		if left < right && top <= w.first.line && w.first.line <= bottom {
-			return &RosterError{Code: RosterHeaderInvalid, Message: fmt.Sprintf(
+			return &Error{Code: HeaderInvalid, Message: fmt.Sprintf(
 				"the first row of the sheet %q has merged cells (%s:%s): delete titles above the row that names the columns, and give"+
 					" every column a cell and a name of its own", w.name, from, to)}
 		}
 	}
 }
 
-func (w *workbook) header(func(cells []string) int) (rosterRecord, error) {
+func (w *workbook) header(func(cells []string) int) (fileRecord, error) {
 	if w.first.line > 0 {
 		record := w.first
-		w.first = rosterRecord{}
+		w.first = fileRecord{}
 		return record, nil
 	}
 	return w.next()
 }
 
-func (w *workbook) next() (rosterRecord, error) {
+func (w *workbook) next() (fileRecord, error) {
 	record, err := w.sheet.next()
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = damage(err)
@@ -269,7 +269,7 @@ func (w *workbook) open(name string, limit uint64) (io.ReadCloser, error) {
 	case f == nil:
 		return nil, fmt.Errorf("%q is missing", name)
 	case f.Flags&1 != 0:
-		return nil, &RosterError{Code: RosterNotCSV, Message: "the file is protected with a password: save it without one"}
+		return nil, &Error{Code: FileNotCSV, Message: "the file is protected with a password: save it without one"}
 	case f.UncompressedSize64 > limit:
 		return nil, tooLarge(fmt.Sprintf("its part %s has %d bytes", path.Base(name), f.UncompressedSize64))
 	case f.UncompressedSize64 > maxPackedBytes && f.UncompressedSize64/maxPacking > f.CompressedSize64:
@@ -279,7 +279,7 @@ func (w *workbook) open(name string, limit uint64) (io.ReadCloser, error) {
 }
 
 func tooLarge(what string) error {
-	return &RosterError{Code: RosterTooLarge, Message: "the workbook cannot be read, because " + what +
+	return &Error{Code: FileTooLarge, Message: "the workbook cannot be read, because " + what +
 		": save the sheet as CSV (UTF-8), which can have any size"}
 }
 
@@ -287,11 +287,11 @@ func tooLarge(what string) error {
 // system and verdicts alone.
 func damage(err error) error {
 	_, isSystem := errors.AsType[*fs.PathError](err)
-	_, isVerdict := errors.AsType[*RosterError](err)
+	_, isVerdict := errors.AsType[*Error](err)
 	if isSystem || isVerdict {
 		return err
 	}
-	return &RosterError{Code: RosterDamaged, Message: "the file is a damaged workbook or archive, perhaps because it was not copied whole (" +
+	return &Error{Code: FileDamaged, Message: "the file is a damaged workbook or archive, perhaps because it was not copied whole (" +
 		err.Error() + "): save it again, as XLSX or as CSV (UTF-8)"}
 }
 

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"errors"
@@ -31,7 +31,7 @@ const formulaStarts = "=+-@\t\r\n＝＋－＠"
 // a tab or a line break, or the full-width form of one, gets an apostrophe before it. So does a cell in
 // which only apostrophes stand before such a character.
 //
-// A RosterReader takes one apostrophe away from every cell that begins with one or more apostrophes and
+// A Reader takes one apostrophe away from every cell that begins with one or more apostrophes and
 // such a character, and so gives back exactly what was neutralized.
 func NeutralizeFormula(cell string) string {
 	if isFormula(strings.TrimLeft(cell, "'")) {
@@ -65,10 +65,10 @@ func mistaken(code RejectCode, format string, args ...any) error {
 	return &mistake{code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// cleanText brings the text of a cell into the form in which it is compared and stored: without
+// CleanText brings the text of a cell into the form in which it is compared and stored: without
 // invisible characters, white space at the ends and runs of it, in Unicode's normal form C. Lines says
 // that a line break inside is white space, too, and not a mistake.
-func cleanText(cell string, lines bool) (string, error) {
+func CleanText(cell string, lines bool) (string, error) {
 	if isPlain(cell) {
 		return cell, nil
 	}
@@ -100,7 +100,7 @@ func cleanText(cell string, lines bool) (string, error) {
 	return norm.NFC.String(b.String()), nil
 }
 
-// isPlain tells quickly that cleanText would change nothing.
+// isPlain tells quickly that CleanText would change nothing.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -125,17 +125,17 @@ func isInvisible(r rune) bool {
 func checkExtra(cell string) error {
 	for i := range len(cell) {
 		if c := cell[i]; c < ' ' || c > '~' {
-			_, err := cleanText(cell, true)
+			_, err := CleanText(cell, true)
 			return err
 		}
 	}
 	return nil
 }
 
-// cleanCell is cleanText for the cell of a field. It refuses, too, what a spreadsheet program shows in place
+// cleanCell is CleanText for the cell of a field. It refuses, too, what a spreadsheet program shows in place
 // of a value that it cannot compute.
 func cleanCell(cell string, lines bool) (string, error) {
-	s, err := cleanText(cell, lines)
+	s, err := CleanText(cell, lines)
 	if err != nil || !strings.HasPrefix(s, "#") {
 		return s, err
 	}
@@ -175,7 +175,7 @@ func parseOwnerEmail(s string) (string, error) {
 	if s == "" {
 		return "", mistaken(RejectEmailMissing, "The owner has no mail address. Fill it in.")
 	}
-	local, domain, err := parseAddress(s)
+	local, domain, err := ParseAddress(s)
 	if err != nil {
 		return "", mistaken(RejectEmailInvalid, "%s is not a mail address: %v. Write one address such as ann@example.com.", quote(s), err)
 	}
@@ -213,15 +213,13 @@ func isSalesforceAccountID(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return !isASCIIAlphanumeric(r) })
 }
 
-func parseRouteWord(s string) (string, error) {
-	if s == "" {
-		return "", nil
+// parseRoute takes the words of a route; what they mean is package provisioning's.
+func parseRoute(s string) (string, error) {
+	switch route := strings.ToLower(s); route {
+	case "", "owner", "manager", "partner", "external":
+		return route, nil
 	}
-	route, err := ParseRoute(strings.ToLower(s))
-	if err != nil {
-		return "", mistaken(RejectRouteUnknown, "%s is not a route. Write owner, manager, partner or external, or leave it empty for owner.", quote(s))
-	}
-	return string(route), nil
+	return "", mistaken(RejectRouteUnknown, "%s is not a route. Write owner, manager, partner or external, or leave it empty for owner.", quote(s))
 }
 
 func parseSiteURL(s string) (string, error) {

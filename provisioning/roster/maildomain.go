@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"context"
@@ -121,7 +121,7 @@ func (m *MailDomains) recall(domains []string) (verdicts map[string]MailDomainVe
 		switch {
 		case now.Before(known.until):
 			verdicts[domain] = known.verdict
-		case silent || isReservedDomain(domain):
+		case silent || IsReservedDomain(domain):
 			verdicts[domain] = MailUnknown
 		default:
 			verdicts[domain] = MailUnknown
@@ -219,9 +219,9 @@ func isNotFound(err error) bool {
 	return ok && dns.IsNotFound && !dns.IsTimeout && !dns.IsTemporary
 }
 
-// isReservedDomain tells the names that no public server answers for (RFC 2606, 6761, 6762, 7686, 8375,
+// IsReservedDomain tells the names that no public server answers for (RFC 2606, 6761, 6762, 7686, 8375,
 // 9476).
-func isReservedDomain(domain string) bool {
+func IsReservedDomain(domain string) bool {
 	dot := strings.LastIndexByte(domain, '.')
 	above := domain[:max(dot, 0)]
 	second := above[strings.LastIndexByte(above, '.')+1:]

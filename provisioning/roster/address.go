@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// parseAddress splits a mail address and brings it into canonical form: the domain in lower case and
+// ParseAddress splits a mail address and brings it into canonical form: the domain in lower case and
 // ASCII, the local part as typed. The error says what is wrong, as the second half of a sentence.
 //
 //	address = local "@" domain              at most 254 octets (RFC 5321, 4.5.3.1)
@@ -21,7 +21,7 @@ import (
 // An international domain is given as its A-labels (UTS 46). Quoted local parts, domain literals,
 // comments and display names are refused: in a roster they are mistakes, and in a username they are
 // not allowed.
-func parseAddress(s string) (local, domain string, err error) {
+func ParseAddress(s string) (local, domain string, err error) {
 	local, domain, found := strings.Cut(s, "@")
 	switch {
 	case !found:

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// rosterColumn is one column of a roster file.
-type rosterColumn struct {
+// headerColumn is one column of a roster file.
+type headerColumn struct {
 	header string   // as in the file; "column 7" when the file has none; made unique for extra columns
 	label  string   // by which an operator can choose it: the header, made unique
 	key    string   // the header as headerKey folds it
@@ -108,12 +108,12 @@ type headerSense struct {
 }
 
 // senseHeader looks at the header and the first records.
-func senseHeader(columns []rosterColumn, first []rosterRecord) (sense headerSense) {
+func senseHeader(columns []headerColumn, first []fileRecord) (sense headerSense) {
 	has := func(key string) bool {
-		return slices.ContainsFunc(columns, func(c rosterColumn) bool { return c.key == key })
+		return slices.ContainsFunc(columns, func(c headerColumn) bool { return c.key == key })
 	}
 	hasPair := slices.ContainsFunc(namePairs(), func(pair [2]string) bool { return has(pair[0]) && has(pair[1]) })
-	isOurs := slices.ContainsFunc(columns, func(c rosterColumn) bool { return c.header == string(FieldName) })
+	isOurs := slices.ContainsFunc(columns, func(c headerColumn) bool { return c.header == string(FieldName) })
 	sense.people = !isOurs && (has("accountname") || hasPair && slices.ContainsFunc(FieldName.synonyms(), has))
 	for i, c := range columns {
 		if c.key != headerKey(string(FieldAccountID)) || c.header == string(FieldAccountID) {
@@ -183,40 +183,40 @@ func recognisedHeaders(cells []string, chosen map[Field]string) (n int) {
 	return n
 }
 
-// rosterGaps says for which fields no column could be taken.
-type rosterGaps struct {
+// headerGaps says for which fields no column could be taken.
+type headerGaps struct {
 	missing    []Field            // required ones without a column
 	duplicates map[Field][]string // the columns that stand for one field alike
 }
 
-// err returns the *RosterError of a file that cannot be read with these gaps.
-func (g rosterGaps) err(header []string) error {
+// err returns the *Error of a file that cannot be read with these gaps.
+func (g headerGaps) err(header []string) error {
 	for _, field := range Fields() {
 		if columns := g.duplicates[field]; columns != nil {
-			return &RosterError{Code: RosterColumnDuplicate, Message: fmt.Sprintf(
+			return &Error{Code: ColumnDuplicate, Message: fmt.Sprintf(
 				"the columns %s all stand for %s: rename or remove all but one, or choose with --map %s=COLUMN",
 				quotedList(columns), field, field)}
 		}
 	}
 	if len(g.missing) > 0 {
-		return &RosterError{Code: RosterColumnMissing, Message: fmt.Sprintf(
+		return &Error{Code: ColumnMissing, Message: fmt.Sprintf(
 			"the file has no column for %s: its columns are %s; rename the right one, or say which it is with --map %s=COLUMN",
 			quotedList(g.missing), quotedList(header), g.missing[0])}
 	}
 	return nil
 }
 
-// rosterColumns finds the column of each field: the one that was chosen, else the one with the name of
-// the field, else the one with the best synonym. It returns a *RosterError if the choice cannot be
+// headerColumns finds the column of each field: the one that was chosen, else the one with the name of
+// the field, else the one with the best synonym. It returns a *Error if the choice cannot be
 // followed or the header is none.
-func rosterColumns(header []string, first []rosterRecord, chosen map[Field]string) ([]rosterColumn, rosterGaps, error) {
-	gaps := rosterGaps{duplicates: make(map[Field][]string)}
-	columns := make([]rosterColumn, len(header))
+func headerColumns(header []string, first []fileRecord, chosen map[Field]string) ([]headerColumn, headerGaps, error) {
+	gaps := headerGaps{duplicates: make(map[Field][]string)}
+	columns := make([]headerColumn, len(header))
 	own := ownColumns(header)
 	labels := columnLabels(header)
 	for i, cell := range header {
 		cell = cmp.Or(cell, unnamedColumn(i))
-		columns[i] = rosterColumn{header: cell, label: labels[i], key: headerKey(cell), own: slices.Contains(own, cell)}
+		columns[i] = headerColumn{header: cell, label: labels[i], key: headerKey(cell), own: slices.Contains(own, cell)}
 	}
 	if err := chooseColumns(columns, chosen); err != nil {
 		return nil, gaps, err
@@ -247,13 +247,13 @@ func rosterColumns(header []string, first []rosterRecord, chosen map[Field]strin
 		}
 	}
 	for _, field := range []Field{FieldName, FieldOwnerEmail} {
-		hasColumn := slices.ContainsFunc(columns, func(c rosterColumn) bool { return c.field == field })
+		hasColumn := slices.ContainsFunc(columns, func(c headerColumn) bool { return c.field == field })
 		if !hasColumn && gaps.duplicates[field] == nil {
 			gaps.missing = append(gaps.missing, field)
 		}
 	}
 	if len(gaps.missing) > 0 && isClient(header) {
-		return nil, gaps, &RosterError{Code: RosterHeaderMissing, Message: "the file has no header: its first line is already" +
+		return nil, gaps, &Error{Code: HeaderMissing, Message: "the file has no header: its first line is already" +
 			" a client; put a line above it that names the columns, such as name,owner_email"}
 	}
 	nameExtraColumns(columns)
@@ -261,10 +261,10 @@ func rosterColumns(header []string, first []rosterRecord, chosen map[Field]strin
 }
 
 // chooseColumns gives the fields the columns that the operator named.
-func chooseColumns(columns []rosterColumn, chosen map[Field]string) error {
+func chooseColumns(columns []headerColumn, chosen map[Field]string) error {
 	for field := range chosen {
 		if !slices.Contains(Fields(), field) {
-			return &RosterError{Code: RosterMapInvalid, Message: fmt.Sprintf(
+			return &Error{Code: MapInvalid, Message: fmt.Sprintf(
 				"there is no field %q to map a column to: the fields are %s", field, quotedList(Fields()))}
 		}
 	}
@@ -292,12 +292,12 @@ const joinedColumns = " + "
 
 // chooseColumn gives field the column of that header, of that label, or of a header that is spelled a
 // little differently.
-func chooseColumn(columns []rosterColumn, field Field, name string, part namePart) error {
+func chooseColumn(columns []headerColumn, field Field, name string, part namePart) error {
 	key := headerKey(name)
-	for _, matches := range []func(c rosterColumn) bool{
-		func(c rosterColumn) bool { return c.header == name },
-		func(c rosterColumn) bool { return c.label == name },
-		func(c rosterColumn) bool { return c.key == key },
+	for _, matches := range []func(c headerColumn) bool{
+		func(c headerColumn) bool { return c.header == name },
+		func(c headerColumn) bool { return c.label == name },
+		func(c headerColumn) bool { return c.key == key },
 	} {
 		var candidates []int
 		for i, c := range columns {
@@ -311,11 +311,11 @@ func chooseColumn(columns []rosterColumn, field Field, name string, part namePar
 		c := &columns[candidates[0]]
 		switch {
 		case len(candidates) > 1:
-			return &RosterError{Code: RosterColumnDuplicate, Message: fmt.Sprintf(
+			return &Error{Code: ColumnDuplicate, Message: fmt.Sprintf(
 				"%q can be each of the columns %s: choose one of them with --map %s=COLUMN",
 				name, quotedList(labelsOf(columns, candidates)), field)}
 		case c.field != "":
-			return &RosterError{Code: RosterMapInvalid, Message: fmt.Sprintf(
+			return &Error{Code: MapInvalid, Message: fmt.Sprintf(
 				"the column %q is mapped to both %s and %s: map each field to a column of its own", name, c.field, field)}
 		}
 		c.field, c.part = field, part
@@ -325,13 +325,13 @@ func chooseColumn(columns []rosterColumn, field Field, name string, part namePar
 	for i := range all {
 		all[i] = i
 	}
-	return &RosterError{Code: RosterMapInvalid, Message: fmt.Sprintf(
+	return &Error{Code: MapInvalid, Message: fmt.Sprintf(
 		"the file has no column %q to map to %s: its columns are %s", name, field, quotedList(labelsOf(columns, all)))}
 }
 
 // findColumns gives field the free columns that have these keys: one column, or the two of a name pair.
 // It returns the candidates if there are several for one key and none has the literal name of the field.
-func findColumns(columns []rosterColumn, field Field, keys []string) (found bool, duplicates []string) {
+func findColumns(columns []headerColumn, field Field, keys []string) (found bool, duplicates []string) {
 	chosen := make([]int, 0, len(keys))
 	for _, key := range keys {
 		var candidates []int
@@ -361,7 +361,7 @@ func findColumns(columns []rosterColumn, field Field, keys []string) (found bool
 	return true, nil
 }
 
-func labelsOf(columns []rosterColumn, indices []int) []string {
+func labelsOf(columns []headerColumn, indices []int) []string {
 	labels := make([]string, len(indices))
 	for n, i := range indices {
 		labels[n] = columns[i].label
@@ -392,10 +392,19 @@ func columnLabels(header []string) []string {
 	return labels
 }
 
+// ExportColumns are the columns that an export adds to those of a roster file. Importing it again
+// passes them over: they are ours to say.
+func ExportColumns() []string {
+	return []string{"username", "stage", "reason", "paused", "invited_at", "authorized_at", "proven_at"}
+}
+
+// RejectColumns are the columns that a file of rejects adds to the original ones.
+func RejectColumns() []string { return []string{"error_code", "error_message"} }
+
 // ownColumns lists the columns of this header that Countersign itself adds to what the operator gave. They
 // are told by most of them standing together, since one such word may well be the operator's.
 func ownColumns(header []string) (own []string) {
-	for _, added := range [][]string{exportColumns(), rejectColumns()} {
+	for _, added := range [][]string{ExportColumns(), RejectColumns()} {
 		present := slices.DeleteFunc(slices.Clone(added), func(column string) bool { return !slices.Contains(header, column) })
 		if 2*len(present) > len(added) {
 			own = append(own, present...)
@@ -406,7 +415,7 @@ func ownColumns(header []string) (own []string) {
 
 // nameExtraColumns makes the headers of the extra columns differ, so that none hides another, and from
 // the names of fields, so that an export can be told apart again.
-func nameExtraColumns(columns []rosterColumn) {
+func nameExtraColumns(columns []headerColumn) {
 	seen := make(map[string]bool, len(columns))
 	for _, field := range Fields() {
 		seen[string(field)] = true
@@ -429,7 +438,7 @@ func unnamedColumn(i int) string { return "column " + strconv.Itoa(i+1) }
 
 // isClient tells a first line that names no column but holds a mail address.
 func isClient(header []string) bool {
-	isAddress := func(cell string) bool { _, _, err := parseAddress(cell); return err == nil }
+	isAddress := func(cell string) bool { _, _, err := ParseAddress(cell); return err == nil }
 	return recognisedHeaders(header, nil) == 0 && slices.ContainsFunc(header, isAddress)
 }
 
@@ -447,4 +456,17 @@ func quotedList[S ~string](items []S) string {
 		fmt.Fprintf(&b, "%q", abbreviate(string(item)))
 	}
 	return b.String()
+}
+
+// ParseMapping reads "field=column" pairs, as given by --map. It returns a *Error.
+func ParseMapping(pairs []string) (map[Field]string, error) {
+	mapping := make(map[Field]string, len(pairs))
+	for _, pair := range pairs {
+		field, column, ok := strings.Cut(pair, "=")
+		if !ok || column == "" {
+			return nil, &Error{Code: MapInvalid, Message: fmt.Sprintf("%q is not of the form field=column", pair)}
+		}
+		mapping[Field(strings.TrimSpace(field))] = strings.TrimSpace(column)
+	}
+	return mapping, nil
 }

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"bufio"
@@ -32,14 +32,14 @@ func newSheet(body io.ReadCloser, texts *sharedTexts, formats []cellFormat) *she
 }
 
 // next returns the next row, or io.EOF after the last. Its line is the row's number in the sheet.
-func (s *sheet) next() (rosterRecord, error) {
+func (s *sheet) next() (fileRecord, error) {
 	for !s.ended {
 		token, err := s.in.token()
 		switch {
 		case errors.Is(err, io.EOF):
-			return rosterRecord{}, io.ErrUnexpectedEOF
+			return fileRecord{}, io.ErrUnexpectedEOF
 		case err != nil:
-			return rosterRecord{}, err
+			return fileRecord{}, err
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
@@ -52,23 +52,23 @@ func (s *sheet) next() (rosterRecord, error) {
 	}
 	// What follows is of no interest, but only at its end the checksum tells whether all is well.
 	if _, err := io.Copy(io.Discard, s.body); err != nil {
-		return rosterRecord{}, err
+		return fileRecord{}, err
 	}
-	return rosterRecord{}, io.EOF
+	return fileRecord{}, io.EOF
 }
 
 // row reads the cells up to the end of the row.
-func (s *sheet) row(start xml.StartElement) (rosterRecord, error) {
+func (s *sheet) row(start xml.StartElement) (fileRecord, error) {
 	line := s.line + 1
 	if number := attribute(start, "r"); number != "" {
 		var err error
 		if line, err = strconv.Atoi(number); err != nil || line <= s.line {
-			return rosterRecord{}, fmt.Errorf("row %q follows row %d", abbreviate(number), s.line)
+			return fileRecord{}, fmt.Errorf("row %q follows row %d", abbreviate(number), s.line)
 		}
 	}
 	s.line = line
 	s.text, s.ends = s.text[:0], s.ends[:0]
-	record := rosterRecord{line: line}
+	record := fileRecord{line: line}
 	var (
 		cell   cellText
 		kind   string

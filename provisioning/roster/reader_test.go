@@ -1,4 +1,4 @@
-package provisioning_test
+package roster_test
 
 import (
 	"bytes"
@@ -27,30 +27,30 @@ import (
 	"golang.org/x/text/encoding/unicode"
 	"pgregory.net/rapid"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 var update = flag.Bool("update", false, "write the test files and what comes out of them anew") //nolint:gochecknoglobals // A flag must be there before the tests run.
 
-const rosterFolder = "testdata/rosters"
+const goldenFolder = "testdata/rosters"
 
-// TestRosterReaderFiles reads the files of testdata/rosters, shaped as programs really write them, and
+// TestReaderFiles reads the files of testdata/rosters, shaped as programs really write them, and
 // compares what comes out with the JSON file beside each. With -update it writes those, and the files that
 // are no text, anew: look at the difference.
-func TestRosterReaderFiles(t *testing.T) {
+func TestReaderFiles(t *testing.T) {
 	t.Parallel()
 	if *update {
 		for name, data := range madeRosters(t) {
-			if err := os.WriteFile(filepath.Join(rosterFolder, name), data, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(goldenFolder, name), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	for name, data := range rosterFiles(t) {
+	for name, data := range goldenFiles(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := describe(t, bytes.NewReader(data))
-			golden := filepath.Join(rosterFolder, strings.TrimSuffix(name, filepath.Ext(name))+".golden.json")
+			golden := filepath.Join(goldenFolder, strings.TrimSuffix(name, filepath.Ext(name))+".golden.json")
 			if *update {
 				if err := os.WriteFile(golden, got, 0o600); err != nil {
 					t.Fatal(err)
@@ -70,10 +70,10 @@ func TestRosterReaderFiles(t *testing.T) {
 	}
 }
 
-// rosterFiles returns the awkward files by name.
-func rosterFiles(tb testing.TB) map[string][]byte {
+// goldenFiles returns the awkward files by name.
+func goldenFiles(tb testing.TB) map[string][]byte {
 	tb.Helper()
-	entries, err := os.ReadDir(rosterFolder)
+	entries, err := os.ReadDir(goldenFolder)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func rosterFiles(tb testing.TB) map[string][]byte {
 		if strings.HasSuffix(entry.Name(), ".golden.json") {
 			continue
 		}
-		if files[entry.Name()], err = os.ReadFile(filepath.Join(rosterFolder, entry.Name())); err != nil {
+		if files[entry.Name()], err = os.ReadFile(filepath.Join(goldenFolder, entry.Name())); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -94,32 +94,32 @@ func rosterFiles(tb testing.TB) map[string][]byte {
 
 // reading is all that comes out of a roster file.
 type reading struct {
-	Format  string                        `json:"format,omitempty"`
-	Header  []string                      `json:"header,omitempty"`
-	Mapping map[provisioning.Field]string `json:"mapping,omitempty"`
-	Rows    []readingRow                  `json:"rows,omitempty"`
-	Rejects []readingReject               `json:"rejects,omitempty"`
-	Error   *provisioning.RosterError     `json:"error,omitempty"`
+	Format  string                  `json:"format,omitempty"`
+	Header  []string                `json:"header,omitempty"`
+	Mapping map[roster.Field]string `json:"mapping,omitempty"`
+	Rows    []readingRow            `json:"rows,omitempty"`
+	Rejects []readingReject         `json:"rejects,omitempty"`
+	Error   *roster.Error           `json:"error,omitempty"`
 }
 
 type readingRow struct {
-	Line       int                    `json:"line"`
-	Name       string                 `json:"name"`
-	OwnerEmail string                 `json:"owner_email"`
-	Ref        string                 `json:"ref,omitempty"`
-	OwnerName  string                 `json:"owner_name,omitempty"`
-	AccountID  string                 `json:"account_id,omitempty"`
-	Route      string                 `json:"route,omitempty"`
-	SiteURL    string                 `json:"site_url,omitempty"`
-	Locale     string                 `json:"locale,omitempty"`
-	TimeZone   string                 `json:"time_zone,omitempty"`
-	Tags       []string               `json:"tags,omitempty"`
-	Extra      map[string]string      `json:"extra,omitempty"`
-	Warnings   []provisioning.Warning `json:"warnings,omitempty"`
+	Line       int               `json:"line"`
+	Name       string            `json:"name"`
+	OwnerEmail string            `json:"owner_email"`
+	Ref        string            `json:"ref,omitempty"`
+	OwnerName  string            `json:"owner_name,omitempty"`
+	AccountID  string            `json:"account_id,omitempty"`
+	Route      string            `json:"route,omitempty"`
+	SiteURL    string            `json:"site_url,omitempty"`
+	Locale     string            `json:"locale,omitempty"`
+	TimeZone   string            `json:"time_zone,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Extra      map[string]string `json:"extra,omitempty"`
+	Warnings   []roster.Warning  `json:"warnings,omitempty"`
 }
 
 type readingReject struct {
-	provisioning.Reject
+	roster.Reject
 	Record []string `json:"record"`
 }
 
@@ -130,15 +130,15 @@ func describe(t *testing.T, file io.Reader) []byte {
 		whole bytes.Buffer
 		out   reading
 	)
-	o := provisioning.RosterOptions{Agency: provisioning.Mailbox{Local: "agency", Domain: "agency.example"}}
-	r, err := provisioning.NewRosterReader(io.TeeReader(file, &whole), o)
+	o := roster.Options{Agency: "agency@agency.example"}
+	r, err := roster.NewReader(io.TeeReader(file, &whole), o)
 	if err == nil {
 		out.Header, out.Mapping = r.Header(), r.Mapping()
 	}
 	for err == nil {
 		var (
-			row    provisioning.Row
-			reject *provisioning.Reject
+			row    roster.Row
+			reject *roster.Reject
 		)
 		switch row, reject, err = r.Next(); {
 		case err != nil:
@@ -156,13 +156,13 @@ func describe(t *testing.T, file io.Reader) []byte {
 			t.Error(err)
 		}
 	}
-	fatal, isFatal := errors.AsType[*provisioning.RosterError](err)
+	fatal, isFatal := errors.AsType[*roster.Error](err)
 	if isFatal {
 		out.Error = fatal
 	} else if !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
-	if preview, err := provisioning.PreviewRoster(&whole, o); err == nil {
+	if preview, err := roster.ReadPreview(&whole, o); err == nil {
 		out.Format = preview.Format
 	} else if !isFatal {
 		t.Errorf("preview: %v", err)
@@ -177,15 +177,15 @@ func describe(t *testing.T, file io.Reader) []byte {
 	return b.Bytes()
 }
 
-// TestRosterReaderCells gives one cell of an otherwise sound row and looks at the value or the code.
-func TestRosterReaderCells(t *testing.T) {
+// TestReaderCells gives one cell of an otherwise sound row and looks at the value or the code.
+func TestReaderCells(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat
 	tests := []struct {
-		field provisioning.Field
+		field roster.Field
 		cell  string
 		want  string
-		code  provisioning.RejectCode
+		code  roster.RejectCode
 	}{
 		{"name", "  Acme\u00a0 \u2003Bakery\t", "Acme Bakery", ""},
 		{"name", "Acme\r\n  Bakery", "Acme Bakery", ""},
@@ -193,12 +193,12 @@ func TestRosterReaderCells(t *testing.T) {
 		{"name", "\u202egnirts\u200b", "gnirts", ""},
 		{"name", "خانه\u200cدار", "خانه\u200cدار", ""}, // a joiner that the script needs
 		{"name", long("é", 200), long("é", 200), ""},
-		{"name", long("é", 201), "", provisioning.RejectNameTooLong},
-		{"name", " \u200b\n ", "", provisioning.RejectNameMissing},
-		{"name", "a\x00b", "", provisioning.RejectControlCharacter},
+		{"name", long("é", 201), "", roster.RejectNameTooLong},
+		{"name", " \u200b\n ", "", roster.RejectNameMissing},
+		{"name", "a\x00b", "", roster.RejectControlCharacter},
 		{"name", "a\u0085b", "a b", ""},
-		{"name", "a\u0099b", "", provisioning.RejectControlCharacter},
-		{"name", "a\ufffdb", "", provisioning.RejectBadEncoding},
+		{"name", "a\u0099b", "", roster.RejectControlCharacter},
+		{"name", "a\ufffdb", "", roster.RejectBadEncoding},
 		{"name", "'=1+1", "=1+1", ""},
 		{"name", "''=1+1", "'=1+1", ""},
 		{"name", "'Acme'", "'Acme'", ""},
@@ -215,90 +215,90 @@ func TestRosterReaderCells(t *testing.T) {
 		{"owner_email", "jürgen@example.com", "jürgen@example.com", ""},
 		{"owner_email", "ann@a1.3com.example", "ann@a1.3com.example", ""},
 		{"owner_email", long("a", 64) + "@example.com", long("a", 64) + "@example.com", ""},
-		{"owner_email", "", "", provisioning.RejectEmailMissing},
-		{"owner_email", "ann", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@localhost", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@[127.0.0.1]", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@127.0.0.1", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@example.com.", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@.example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@-a.example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@a-.example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@a_b.example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@xn--a.example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@" + long("a", 64) + ".example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@" + long("a.", 126) + "example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", long("a", 64) + "@" + long("a.", 92) + "example", "", provisioning.RejectEmailInvalid},
-		{"owner_email", long("a", 65) + "@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", long("é", 33) + "@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", ".ann@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann.@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "a..b@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", `"ann smith"@example.com`, "", provisioning.RejectEmailInvalid},
-		{"owner_email", `"ann"@example.com`, "", provisioning.RejectEmailInvalid},
-		{"owner_email", "Ann <ann@example.com>", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "<ann@example.com>", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "mailto:ann@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@example.com;bob@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann(work)@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "o’brien@example.com", "", provisioning.RejectEmailInvalid},
-		{"owner_email", "ann@example.com\r\nBcc: bob@example.com", "", provisioning.RejectControlCharacter},
+		{"owner_email", "", "", roster.RejectEmailMissing},
+		{"owner_email", "ann", "", roster.RejectEmailInvalid},
+		{"owner_email", "@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@localhost", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@[127.0.0.1]", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@127.0.0.1", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@example.com.", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@.example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@-a.example", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@a-.example", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@a_b.example", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@xn--a.example", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@" + long("a", 64) + ".example", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@" + long("a.", 126) + "example", "", roster.RejectEmailInvalid},
+		{"owner_email", long("a", 64) + "@" + long("a.", 92) + "example", "", roster.RejectEmailInvalid},
+		{"owner_email", long("a", 65) + "@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", long("é", 33) + "@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", ".ann@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann.@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "a..b@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", `"ann smith"@example.com`, "", roster.RejectEmailInvalid},
+		{"owner_email", `"ann"@example.com`, "", roster.RejectEmailInvalid},
+		{"owner_email", "Ann <ann@example.com>", "", roster.RejectEmailInvalid},
+		{"owner_email", "<ann@example.com>", "", roster.RejectEmailInvalid},
+		{"owner_email", "mailto:ann@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@example.com;bob@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann(work)@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "o’brien@example.com", "", roster.RejectEmailInvalid},
+		{"owner_email", "ann@example.com\r\nBcc: bob@example.com", "", roster.RejectControlCharacter},
 
 		{"ref", "ACME 1", "ACME 1", ""},
 		{"ref", long("é", 128), long("é", 128), ""},
-		{"ref", long("é", 129), "", provisioning.RejectRefTooLong},
-		{"ref", "a\nb", "", provisioning.RejectControlCharacter},
+		{"ref", long("é", 129), "", roster.RejectRefTooLong},
+		{"ref", "a\nb", "", roster.RejectControlCharacter},
 
 		{"owner_name", "Ann\n Smith", "Ann Smith", ""},
-		{"owner_name", long("a", 201), "", provisioning.RejectNameTooLong},
+		{"owner_name", long("a", 201), "", roster.RejectNameTooLong},
 
 		{"account_id", "a07e1lxqqqo0", "a07e1lxqqqo0", ""},
 		{"account_id", "A-b_9", "A-b_9", ""},
-		{"account_id", long("a", 65), "", provisioning.RejectAccountIDInvalid},
-		{"account_id", "1.2E+15", "", provisioning.RejectAccountIDInvalid},
-		{"account_id", "ä1", "", provisioning.RejectAccountIDInvalid},
-		{"account_id", "0015g00000ABCDE", "", provisioning.RejectAccountIDInvalid},
+		{"account_id", long("a", 65), "", roster.RejectAccountIDInvalid},
+		{"account_id", "1.2E+15", "", roster.RejectAccountIDInvalid},
+		{"account_id", "ä1", "", roster.RejectAccountIDInvalid},
+		{"account_id", "0015g00000ABCDE", "", roster.RejectAccountIDInvalid},
 
 		{"route", "", "", ""},
 		{"route", "PARTNER", "partner", ""},
-		{"route", "boss", "", provisioning.RejectRouteUnknown},
+		{"route", "boss", "", roster.RejectRouteUnknown},
 
 		{"site_url", "", "", ""},
 		{"site_url", "example.com", "https://example.com", ""},
 		{"site_url", "Example.com:8443/a b", "https://example.com:8443/a%20b", ""},
 		{"site_url", "http://WWW.Bücher.example/?q=1#x", "http://www.xn--bcher-kva.example/?q=1#x", ""},
-		{"site_url", "ftp://example.com", "", provisioning.RejectURLInvalid},
-		{"site_url", "javascript:alert(1)", "", provisioning.RejectURLInvalid},
-		{"site_url", "https://user:secret@example.com", "", provisioning.RejectURLInvalid},
-		{"site_url", "mailto:ann@example.com", "", provisioning.RejectURLInvalid},
-		{"site_url", "//example.com", "", provisioning.RejectURLInvalid},
-		{"site_url", "n/a", "", provisioning.RejectURLInvalid},
-		{"site_url", "https://", "", provisioning.RejectURLInvalid},
-		{"site_url", "example.com/" + long("a", 2048), "", provisioning.RejectURLInvalid},
+		{"site_url", "ftp://example.com", "", roster.RejectURLInvalid},
+		{"site_url", "javascript:alert(1)", "", roster.RejectURLInvalid},
+		{"site_url", "https://user:secret@example.com", "", roster.RejectURLInvalid},
+		{"site_url", "mailto:ann@example.com", "", roster.RejectURLInvalid},
+		{"site_url", "//example.com", "", roster.RejectURLInvalid},
+		{"site_url", "n/a", "", roster.RejectURLInvalid},
+		{"site_url", "https://", "", roster.RejectURLInvalid},
+		{"site_url", "example.com/" + long("a", 2048), "", roster.RejectURLInvalid},
 
 		{"locale", "en_US", "en-US", ""},
 		{"locale", "PT-br", "pt-BR", ""},
-		{"locale", "english", "", provisioning.RejectLocaleInvalid},
+		{"locale", "english", "", roster.RejectLocaleInvalid},
 
 		{"time_zone", "Europe/Berlin", "Europe/Berlin", ""},
 		{"time_zone", "UTC", "UTC", ""},
-		{"time_zone", "Local", "", provisioning.RejectTimeZoneInvalid},
-		{"time_zone", "../../etc/passwd", "", provisioning.RejectTimeZoneInvalid},
-		{"time_zone", "CET+1", "", provisioning.RejectTimeZoneInvalid},
+		{"time_zone", "Local", "", roster.RejectTimeZoneInvalid},
+		{"time_zone", "../../etc/passwd", "", roster.RejectTimeZoneInvalid},
+		{"time_zone", "CET+1", "", roster.RejectTimeZoneInvalid},
 
 		{"tags", "a, B;c|a,, b ", "a,B,c,b", ""},
 		{"tags", " ; ", "", ""},
 		{"tags", long("é", 64), long("é", 64), ""},
-		{"tags", long("é", 65), "", provisioning.RejectTagsInvalid},
+		{"tags", long("é", 65), "", roster.RejectTagsInvalid},
 		{"tags", numbers(50), numbers(50), ""},
-		{"tags", numbers(51), "", provisioning.RejectTagsInvalid},
+		{"tags", numbers(51), "", roster.RejectTagsInvalid},
 	}
 	for _, test := range tests {
 		t.Run(fmt.Sprintf("%s %.40q", test.field, test.cell), func(t *testing.T) {
 			t.Parallel()
-			record := map[provisioning.Field]string{"name": "Acme", "owner_email": "ann@example.com", test.field: test.cell}
+			record := map[roster.Field]string{"name": "Acme", "owner_email": "ann@example.com", test.field: test.cell}
 			var header, cells []string
 			for field, cell := range record {
 				header, cells = append(header, string(field)), append(cells, cell)
@@ -317,7 +317,7 @@ func TestRosterReaderCells(t *testing.T) {
 				t.Fatalf("rejected: %+v", rejects)
 			}
 			row := rows[0]
-			got := map[provisioning.Field]string{
+			got := map[roster.Field]string{
 				"name": row.Name, "owner_email": row.OwnerEmail, "ref": row.Ref, "owner_name": row.OwnerName,
 				"account_id": row.AccountID, "route": row.Route, "site_url": row.SiteURL, "locale": row.Locale,
 				"time_zone": row.TimeZone, "tags": strings.Join(row.Tags, ","),
@@ -337,15 +337,15 @@ func numbers(n int) string {
 	return strings.Join(tags, ",")
 }
 
-func TestRosterReaderMap(t *testing.T) {
+func TestReaderMap(t *testing.T) {
 	t.Parallel()
-	type columns = map[provisioning.Field]string
+	type columns = map[roster.Field]string
 	tests := []struct {
 		name   string
 		header string
 		chosen columns
 		want   columns
-		code   provisioning.RosterErrorCode
+		code   roster.ErrorCode
 	}{
 		{"own names", "owner_email,name", nil, columns{"name": "name", "owner_email": "owner_email"}, ""},
 		{"any spelling", " OWNER-E.Mail ,N a m e", nil, columns{"name": "N a m e", "owner_email": "OWNER-E.Mail"}, ""},
@@ -376,26 +376,26 @@ func TestRosterReaderMap(t *testing.T) {
 		{"chosen without header", "Name,,Email", columns{"ref": "column 2"}, columns{"name": "Name", "owner_email": "Email", "ref": "column 2"}, ""},
 		{"chosen one of two", "E-mail,Email,Name", columns{"owner_email": "Email"}, columns{"name": "Name", "owner_email": "Email"}, ""},
 
-		{"required left without column", "Name,Email", columns{"name": ""}, nil, provisioning.RosterColumnMissing},
-		{"two of one meaning", "E-mail,Email,Name", nil, nil, provisioning.RosterColumnDuplicate},
-		{"two of one header", "name,name,Email", nil, nil, provisioning.RosterColumnDuplicate},
-		{"chosen is double", "Brand,Brand,Email", columns{"name": "Brand"}, nil, provisioning.RosterColumnDuplicate},
-		{"chosen is absent", "Name,Email", columns{"ref": "Key"}, nil, provisioning.RosterMapInvalid},
-		{"chosen twice", "Name,Email", columns{"ref": "Name", "name": "Name"}, nil, provisioning.RosterMapInvalid},
-		{"half of a pair is absent", "Name,Email,First name", columns{"owner_name": "First name + Zuname"}, nil, provisioning.RosterMapInvalid},
-		{"pair of one", "Name,Email,First", columns{"owner_name": "First + First"}, nil, provisioning.RosterMapInvalid},
-		{"pair for a single field", "Name,Email,A,B", columns{"ref": "A + B"}, nil, provisioning.RosterMapInvalid},
-		{"two first names", "First name,First-Name,Company,Email", nil, nil, provisioning.RosterColumnDuplicate},
-		{"unknown field", "Name,Email", columns{"brand": "Name"}, nil, provisioning.RosterMapInvalid},
-		{"data for header", "Acme,ann@example.com", nil, nil, provisioning.RosterHeaderMissing},
-		{"neither", "Brand,Phone", nil, nil, provisioning.RosterColumnMissing},
+		{"required left without column", "Name,Email", columns{"name": ""}, nil, roster.ColumnMissing},
+		{"two of one meaning", "E-mail,Email,Name", nil, nil, roster.ColumnDuplicate},
+		{"two of one header", "name,name,Email", nil, nil, roster.ColumnDuplicate},
+		{"chosen is double", "Brand,Brand,Email", columns{"name": "Brand"}, nil, roster.ColumnDuplicate},
+		{"chosen is absent", "Name,Email", columns{"ref": "Key"}, nil, roster.MapInvalid},
+		{"chosen twice", "Name,Email", columns{"ref": "Name", "name": "Name"}, nil, roster.MapInvalid},
+		{"half of a pair is absent", "Name,Email,First name", columns{"owner_name": "First name + Zuname"}, nil, roster.MapInvalid},
+		{"pair of one", "Name,Email,First", columns{"owner_name": "First + First"}, nil, roster.MapInvalid},
+		{"pair for a single field", "Name,Email,A,B", columns{"ref": "A + B"}, nil, roster.MapInvalid},
+		{"two first names", "First name,First-Name,Company,Email", nil, nil, roster.ColumnDuplicate},
+		{"unknown field", "Name,Email", columns{"brand": "Name"}, nil, roster.MapInvalid},
+		{"data for header", "Acme,ann@example.com", nil, nil, roster.HeaderMissing},
+		{"neither", "Brand,Phone", nil, nil, roster.ColumnMissing},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r, err := provisioning.NewRosterReader(strings.NewReader(test.header+"\n"), provisioning.RosterOptions{Map: test.chosen})
+			r, err := roster.NewReader(strings.NewReader(test.header+"\n"), roster.Options{Map: test.chosen})
 			if test.code != "" {
-				if fatal, ok := errors.AsType[*provisioning.RosterError](err); !ok || fatal.Code != test.code {
+				if fatal, ok := errors.AsType[*roster.Error](err); !ok || fatal.Code != test.code {
 					t.Errorf("got %v, want %s", err, test.code)
 				}
 				return
@@ -410,11 +410,11 @@ func TestRosterReaderMap(t *testing.T) {
 	}
 }
 
-// TestRosterReaderAllMistakes looks at a row with several: the first column gives the code.
-func TestRosterReaderAllMistakes(t *testing.T) {
+// TestReaderAllMistakes looks at a row with several: the first column gives the code.
+func TestReaderAllMistakes(t *testing.T) {
 	t.Parallel()
 	_, rejects := readAll(t, strings.NewReader("route,owner_email,name\nboss,ann,Acme,x\n"))
-	if len(rejects) != 1 || rejects[0].Code != provisioning.RejectRouteUnknown || rejects[0].Column != "route" {
+	if len(rejects) != 1 || rejects[0].Code != roster.RejectRouteUnknown || rejects[0].Column != "route" {
 		t.Fatalf("got %+v", rejects)
 	}
 	for _, part := range []string{"boss", "owner_email: ", "has no @", "column 4: ", "4 cells"} {
@@ -424,7 +424,7 @@ func TestRosterReaderAllMistakes(t *testing.T) {
 	}
 }
 
-func TestRosterReaderBounds(t *testing.T) {
+func TestReaderBounds(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	header := "name,owner_email,Notes\n"
@@ -432,16 +432,16 @@ func TestRosterReaderBounds(t *testing.T) {
 	tests := []struct {
 		name string
 		row  string
-		code provisioning.RejectCode
+		code roster.RejectCode
 	}{
 		{"cell of 1 MiB", sound + strings.Repeat("x", mib), ""},
 		{"quoted cell of 1 MiB", sound + `"` + strings.Repeat("x\n", mib/2) + `"`, ""},
-		{"longer cell", sound + strings.Repeat("x", mib+1), provisioning.RejectRowTooLong},
-		{"longer quoted cell", sound + `"` + strings.Repeat("x", mib+1) + `"`, provisioning.RejectRowTooLong},
-		{"much longer cell", sound + strings.Repeat("x", 9*mib), provisioning.RejectRowTooLong},
-		{"row beyond 4 MiB", strings.Repeat(strings.Repeat("x", mib-1)+",", 5), provisioning.RejectRowTooLong},
+		{"longer cell", sound + strings.Repeat("x", mib+1), roster.RejectRowTooLong},
+		{"longer quoted cell", sound + `"` + strings.Repeat("x", mib+1) + `"`, roster.RejectRowTooLong},
+		{"much longer cell", sound + strings.Repeat("x", 9*mib), roster.RejectRowTooLong},
+		{"row beyond 4 MiB", strings.Repeat(strings.Repeat("x", mib-1)+",", 5), roster.RejectRowTooLong},
 		{"1,000 columns", sound + strings.Repeat(",", 997), ""},
-		{"1,001 columns", sound + strings.Repeat(",", 998), provisioning.RejectRowTooLong},
+		{"1,001 columns", sound + strings.Repeat(",", 998), roster.RejectRowTooLong},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -465,8 +465,8 @@ func TestRosterReaderBounds(t *testing.T) {
 	}
 }
 
-// TestRosterReaderLateByte has the first byte that is not UTF-8 behind the part that tells the encoding.
-func TestRosterReaderLateByte(t *testing.T) {
+// TestReaderLateByte has the first byte that is not UTF-8 behind the part that tells the encoding.
+func TestReaderLateByte(t *testing.T) {
 	t.Parallel()
 	var file strings.Builder
 	file.WriteString("name,owner_email\n")
@@ -476,7 +476,7 @@ func TestRosterReaderLateByte(t *testing.T) {
 	}
 	file.WriteString("Caf\xe9,cafe@example.com\nLast,last@example.com\n")
 	rows, rejects := readAll(t, strings.NewReader(file.String()))
-	if len(rejects) != 1 || rejects[0].Code != provisioning.RejectBadEncoding || rejects[0].Line != line {
+	if len(rejects) != 1 || rejects[0].Code != roster.RejectBadEncoding || rejects[0].Line != line {
 		t.Errorf("got %+v, want line %d rejected", rejects, line)
 	}
 	if last := rows[len(rows)-1]; last.Name != "Last" {
@@ -484,9 +484,9 @@ func TestRosterReaderLateByte(t *testing.T) {
 	}
 }
 
-// TestRosterReaderManyQuotes reads files that a reader which looks ahead for the closing quote again and
+// TestReaderManyQuotes reads files that a reader which looks ahead for the closing quote again and
 // again would read for hours.
-func TestRosterReaderManyQuotes(t *testing.T) {
+func TestReaderManyQuotes(t *testing.T) {
 	t.Parallel()
 	for name, line := range map[string]string{
 		"closed far away":  "\"a\n,\"",
@@ -498,7 +498,7 @@ func TestRosterReaderManyQuotes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file := "name,owner_email\n" + strings.Repeat(line, 5<<20/len(line)) + "\nLast,last@example.com\n"
-			r, err := provisioning.NewRosterReader(strings.NewReader(file), provisioning.RosterOptions{})
+			r, err := roster.NewReader(strings.NewReader(file), roster.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -518,24 +518,24 @@ func TestRosterReaderManyQuotes(t *testing.T) {
 	}
 }
 
-func TestRosterReaderReadError(t *testing.T) {
+func TestReaderReadError(t *testing.T) {
 	t.Parallel()
 	file := io.MultiReader(strings.NewReader("name,owner_email\n"+strings.Repeat("Acme,ann@example.com\n", 100_000)),
 		iotest.ErrReader(io.ErrUnexpectedEOF))
-	r, err := provisioning.NewRosterReader(file, provisioning.RosterOptions{})
+	r, err := roster.NewReader(file, roster.Options{})
 	for err == nil {
 		_, _, err = r.Next()
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want the reader's error", err)
 	}
-	if _, err = provisioning.NewRosterReader(iotest.ErrReader(io.ErrClosedPipe), provisioning.RosterOptions{}); !errors.Is(err, io.ErrClosedPipe) {
+	if _, err = roster.NewReader(iotest.ErrReader(io.ErrClosedPipe), roster.Options{}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v, want the reader's error", err)
 	}
 }
 
-// TestRosterReaderRoundTrip writes rows in any of the encodings, delimiters and line ends.
-func TestRosterReaderRoundTrip(t *testing.T) {
+// TestReaderRoundTrip writes rows in any of the encodings, delimiters and line ends.
+func TestReaderRoundTrip(t *testing.T) {
 	t.Parallel()
 	bom := unicode.UseBOM
 	encodings := map[string]encoding.Encoding{
@@ -576,7 +576,7 @@ func TestRosterReaderRoundTrip(t *testing.T) {
 					file.WriteRune(delimiter)
 				}
 				// An apostrophe before a formula is taken away: that is NeutralizeFormula's other half.
-				cell = provisioning.NeutralizeFormula(cell)
+				cell = roster.NeutralizeFormula(cell)
 				file.WriteString(`"` + strings.ReplaceAll(cell, `"`, `""`) + `"`)
 			}
 			file.WriteString(newline)
@@ -585,7 +585,7 @@ func TestRosterReaderRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := provisioning.NewRosterReader(bytes.NewReader(data), provisioning.RosterOptions{})
+		r, err := roster.NewReader(bytes.NewReader(data), roster.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -599,7 +599,7 @@ func TestRosterReaderRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			if reject != nil {
-				if reject.Code != provisioning.RejectControlCharacter {
+				if reject.Code != roster.RejectControlCharacter {
 					t.Fatalf("rejected: %+v", reject)
 				}
 				for j, cell := range want[len(got)] { // NUL cannot be stored.
@@ -615,8 +615,8 @@ func TestRosterReaderRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRosterReaderStandardCSV reads what encoding/csv writes.
-func TestRosterReaderStandardCSV(t *testing.T) {
+// TestReaderStandardCSV reads what encoding/csv writes.
+func TestReaderStandardCSV(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		delimiter := rapid.SampledFrom([]rune{',', ';', '\t', '|'}).Draw(t, "delimiter")
@@ -659,14 +659,14 @@ func TestNeutralizeFormula(t *testing.T) {
 		"\xff":         "\xff",
 		"ann@acme.com": "ann@acme.com",
 	} {
-		if got := provisioning.NeutralizeFormula(cell); got != want {
+		if got := roster.NeutralizeFormula(cell); got != want {
 			t.Errorf("NeutralizeFormula(%q) = %q, want %q", cell, got, want)
 		}
 	}
 }
 
-// TestRosterReaderAddresses holds every accepted address against the standard library's parser.
-func TestRosterReaderAddresses(t *testing.T) {
+// TestReaderAddresses holds every accepted address against the standard library's parser.
+func TestReaderAddresses(t *testing.T) {
 	t.Parallel()
 	address := rapid.OneOf(
 		rapid.StringMatching(`[a-zA-Z0-9.!#$%&'*+/=?^_{|}~"(),:;<>@\[\] é-]{1,12}@[a-zA-Z0-9.ü_-]{1,12}\.[a-z0-9.]{1,4}`),
@@ -675,18 +675,18 @@ func TestRosterReaderAddresses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { checkAddress(t, address.Draw(t, "address")) })
 }
 
-// FuzzRosterReader reads anything. Whatever it is, reading ends, and every record that is not blank gives
+// FuzzReader reads anything. Whatever it is, reading ends, and every record that is not blank gives
 // one client or one reject, in the order of the lines, within the bounds, fit to be stored. A client that is
 // exported and read again is the same.
-func FuzzRosterReader(f *testing.F) {
-	for _, data := range rosterFiles(f) {
+func FuzzReader(f *testing.F) {
+	for _, data := range goldenFiles(f) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o := provisioning.RosterOptions{Agency: provisioning.Mailbox{Local: "agency", Domain: "agency.example"}}
-		r, err := provisioning.NewRosterReader(bytes.NewReader(data), o)
+		o := roster.Options{Agency: "agency@agency.example"}
+		r, err := roster.NewReader(bytes.NewReader(data), o)
 		if err != nil {
-			if _, ok := errors.AsType[*provisioning.RosterError](err); !ok {
+			if _, ok := errors.AsType[*roster.Error](err); !ok {
 				t.Fatal(err)
 			}
 			return
@@ -706,7 +706,7 @@ func FuzzRosterReader(f *testing.F) {
 			if errors.Is(err, io.EOF) {
 				break
 			}
-			if _, ok := errors.AsType[*provisioning.RosterError](err); ok && isWorkbook {
+			if _, ok := errors.AsType[*roster.Error](err); ok && isWorkbook {
 				break
 			}
 			if err != nil {
@@ -745,18 +745,18 @@ func FuzzRosterReader(f *testing.F) {
 }
 
 // checkReadAgain writes a row as an export does and reads it.
-func checkReadAgain(t *testing.T, row provisioning.Row, o provisioning.RosterOptions) {
+func checkReadAgain(t *testing.T, row roster.Row, o roster.Options) {
 	t.Helper()
-	values := map[provisioning.Field]string{
+	values := map[roster.Field]string{
 		"name": row.Name, "owner_email": row.OwnerEmail, "ref": row.Ref, "owner_name": row.OwnerName, "account_id": row.AccountID,
 		"route": row.Route, "site_url": row.SiteURL, "locale": row.Locale, "time_zone": row.TimeZone, "tags": strings.Join(row.Tags, ", "),
 	}
 	var header, record []string
-	for _, field := range provisioning.Fields() {
-		header, record = append(header, string(field)), append(record, provisioning.NeutralizeFormula(values[field]))
+	for _, field := range roster.Fields() {
+		header, record = append(header, string(field)), append(record, roster.NeutralizeFormula(values[field]))
 	}
 	for column, value := range row.Extra {
-		header, record = append(header, provisioning.NeutralizeFormula(column)), append(record, provisioning.NeutralizeFormula(value))
+		header, record = append(header, roster.NeutralizeFormula(column)), append(record, roster.NeutralizeFormula(value))
 	}
 	if len(header) > 1000 {
 		return
@@ -765,13 +765,13 @@ func checkReadAgain(t *testing.T, row provisioning.Row, o provisioning.RosterOpt
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("%+v, written as\n%q\n%q, is read with %+v, %v", row, header, record, rejects, err)
 	}
-	ignored := cmpopts.IgnoreFields(provisioning.Row{}, "Line", "Record")
-	for _, warnings := range [][]provisioning.Warning{row.Warnings, rows[0].Warnings} {
+	ignored := cmpopts.IgnoreFields(roster.Row{}, "Line", "Record")
+	for _, warnings := range [][]roster.Warning{row.Warnings, rows[0].Warnings} {
 		for i := range warnings { // They repeat where it stood.
 			warnings[i].Line, warnings[i].Column = 0, ""
 		}
 	}
-	byCode := cmpopts.SortSlices(func(a, b provisioning.Warning) int { return strings.Compare(string(a.Code), string(b.Code)) })
+	byCode := cmpopts.SortSlices(func(a, b roster.Warning) int { return strings.Compare(string(a.Code), string(b.Code)) })
 	if diff := cmp.Diff(row, rows[0], ignored, byCode); diff != "" {
 		t.Fatalf("written and read again it differs (-first +again)\n%s", diff)
 	}
@@ -812,7 +812,7 @@ func checkAddress(t fataler, typed string) {
 		strings.Trim(domain, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
 		t.Fatalf("%q was accepted as %q", typed, got)
 	}
-	if again := read(provisioning.NeutralizeFormula(got)); again != got {
+	if again := read(roster.NeutralizeFormula(got)); again != got {
 		t.Fatalf("%q was accepted as %q, and that as %q", typed, got, again)
 	}
 }
@@ -824,17 +824,17 @@ type fataler interface {
 	Fatalf(format string, args ...any)
 }
 
-func readAll(t fataler, file io.Reader) (rows []provisioning.Row, rejects []provisioning.Reject) {
+func readAll(t fataler, file io.Reader) (rows []roster.Row, rejects []roster.Reject) {
 	t.Helper()
-	rows, rejects, err := readRoster(file, provisioning.RosterOptions{})
+	rows, rejects, err := readRoster(file, roster.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return rows, rejects
 }
 
-func readRoster(file io.Reader, o provisioning.RosterOptions) (rows []provisioning.Row, rejects []provisioning.Reject, err error) {
-	r, err := provisioning.NewRosterReader(file, o)
+func readRoster(file io.Reader, o roster.Options) (rows []roster.Row, rejects []roster.Reject, err error) {
+	r, err := roster.NewReader(file, o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,4 +1,4 @@
-package provisioning
+package roster
 
 import (
 	"errors"
@@ -56,7 +56,7 @@ type Row struct {
 // RejectCode says to a program why a row was not taken. A code never changes its meaning.
 type RejectCode string
 
-// The codes with which a RosterReader rejects a record.
+// The codes with which a Reader rejects a record.
 const (
 	RejectNameMissing      RejectCode = "name_missing"
 	RejectNameTooLong      RejectCode = "name_too_long" // the owner's name as well
@@ -99,82 +99,82 @@ type Reject struct {
 	Record  []string   `json:"-"` // as in Row; nil if the record could not be taken apart
 }
 
-// RosterErrorCode says to a program why a file was not taken.
-type RosterErrorCode string
+// ErrorCode says to a program why a file was not taken.
+type ErrorCode string
 
-// The codes of a RosterError.
+// The codes of a Error.
 const (
-	RosterEmpty           RosterErrorCode = "file_empty"
-	RosterNotCSV          RosterErrorCode = "file_not_csv" // nor XLSX: an archive, a web page…
-	RosterDamaged         RosterErrorCode = "file_damaged"
-	RosterTooLarge        RosterErrorCode = "file_too_large"
-	RosterHeaderMissing   RosterErrorCode = "header_missing"
-	RosterHeaderInvalid   RosterErrorCode = "header_invalid"
-	RosterColumnMissing   RosterErrorCode = "column_missing"
-	RosterColumnDuplicate RosterErrorCode = "column_duplicate"
-	RosterMapInvalid      RosterErrorCode = "map_invalid"
+	FileEmpty       ErrorCode = "file_empty"
+	FileNotCSV      ErrorCode = "file_not_csv" // nor XLSX: an archive, a web page…
+	FileDamaged     ErrorCode = "file_damaged"
+	FileTooLarge    ErrorCode = "file_too_large"
+	HeaderMissing   ErrorCode = "header_missing"
+	HeaderInvalid   ErrorCode = "header_invalid"
+	ColumnMissing   ErrorCode = "column_missing"
+	ColumnDuplicate ErrorCode = "column_duplicate"
+	MapInvalid      ErrorCode = "map_invalid"
 )
 
-// RosterError is a mistake because of which no row of a file can be read.
-type RosterError struct {
-	Code    RosterErrorCode
+// Error is a mistake because of which no row of a file can be read.
+type Error struct {
+	Code    ErrorCode
 	Message string // what is wrong, and the cure
 }
 
-func (e *RosterError) Error() string { return e.Message }
+func (e *Error) Error() string { return e.Message }
 
-// RosterOptions is what an operator may say about a file.
-type RosterOptions struct {
+// Options is what an operator may say about a file.
+type Options struct {
 	// Map gives fields the columns with these headers (`--map field=column`) instead of those that would
 	// be recognised. An empty header leaves the field without a column. FieldOwnerName can have two
 	// columns: "First name + Last name".
 	Map map[Field]string
-	// Agency is the agency's own mailbox, about which a row is warned; the zero Mailbox is nobody's.
-	Agency Mailbox
+	// Agency is the address of the agency's own mailbox, about which a row is warned; empty if there is none.
+	Agency string
 }
 
-// RosterReader reads a roster file row by row, in constant memory: any file of UTF-8, UTF-16 or
-// Windows-1252 text with commas, semicolons, tabs or bars between the cells (see rosterFile), or an Excel
+// Reader reads a roster file row by row, in constant memory: any file of UTF-8, UTF-16 or
+// Windows-1252 text with commas, semicolons, tabs or bars between the cells (see textFile), or an Excel
 // workbook (see workbook), whose header names the columns (see Field.synonyms).
-type RosterReader struct {
+type Reader struct {
 	source    recordSource
 	header    []string
-	columns   []rosterColumn
-	agency    Mailbox
+	columns   []headerColumn
+	agency    string
 	providers mailProviders
 	locales   memo
 	timeZones memo
 
-	verdict int            // the column with the code of an earlier reject, or -1
-	ahead   []rosterRecord // read already, to make sense of the header
-	err     error          // comes after ahead
+	verdict int          // the column with the code of an earlier reject, or -1
+	ahead   []fileRecord // read already, to make sense of the header
+	err     error        // comes after ahead
 }
 
 // recordSource is a file that is taken apart into records of cells.
 type recordSource interface {
 	// header returns the next record as one that may be the header. Recognised counts the cells that
-	// would be columns of ours. Its errors are those of next and a *RosterError.
-	header(recognised func(cells []string) int) (rosterRecord, error)
+	// would be columns of ours. Its errors are those of next and a *Error.
+	header(recognised func(cells []string) int) (fileRecord, error)
 	// next returns the next record, or io.EOF after the last. Lines rise.
-	next() (rosterRecord, error)
+	next() (fileRecord, error)
 	// format says in words what kind of file it is.
 	format() string
 	io.Closer
 }
 
-// rosterRecord is one record of a roster file as text: cells, or what is wrong with it.
-type rosterRecord struct {
+// fileRecord is one record of a roster file as text: cells, or what is wrong with it.
+type fileRecord struct {
 	line  int
 	cells []string
 	code  RejectCode // empty if the record is sound
 	fault string     // what is wrong and the cure
 }
 
-// NewRosterReader reads the header of a roster file. It returns a *RosterError if the file cannot be a
+// NewReader reads the header of a roster file. It returns a *Error if the file cannot be a
 // roster, and other errors only from r and from the temporary file that a workbook needs. The reader must
 // be closed.
-func NewRosterReader(r io.Reader, o RosterOptions) (*RosterReader, error) {
-	reader, gaps, err := openRoster(r, o)
+func NewReader(r io.Reader, o Options) (*Reader, error) {
+	reader, gaps, err := openReader(r, o)
 	if err != nil {
 		return nil, err
 	}
@@ -184,38 +184,38 @@ func NewRosterReader(r io.Reader, o RosterOptions) (*RosterReader, error) {
 	return reader, nil
 }
 
-// openRoster makes a reader even if columns are missing.
-func openRoster(r io.Reader, o RosterOptions) (*RosterReader, rosterGaps, error) {
+// openReader makes a reader even if columns are missing.
+func openReader(r io.Reader, o Options) (*Reader, headerGaps, error) {
 	source, err := openSource(r)
 	if err != nil {
-		return nil, rosterGaps{}, err
+		return nil, headerGaps{}, err
 	}
-	reader := &RosterReader{
+	reader := &Reader{
 		source: source, agency: o.Agency, providers: newMailProviders(), locales: memo{}, timeZones: memo{},
 	}
 	gaps, err := reader.readHeader(o)
 	if err != nil {
-		return nil, rosterGaps{}, errors.Join(err, source.Close())
+		return nil, headerGaps{}, errors.Join(err, source.Close())
 	}
 	return reader, gaps, nil
 }
 
 // readHeader takes the first record that is not blank for the header, without the empty cells at its end.
-func (r *RosterReader) readHeader(o RosterOptions) (gaps rosterGaps, err error) {
+func (r *Reader) readHeader(o Options) (gaps headerGaps, err error) {
 	for len(r.header) == 0 {
 		record, err := r.source.header(func(cells []string) int { return recognisedHeaders(cells, o.Map) })
 		switch {
 		case errors.Is(err, io.EOF):
-			return gaps, &RosterError{Code: RosterEmpty, Message: "the file is empty:" +
+			return gaps, &Error{Code: FileEmpty, Message: "the file is empty:" +
 				" it needs a header that names the columns, such as name,owner_email, and one line for each client"}
 		case err != nil:
 			return gaps, err
 		case record.code != "":
-			return gaps, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + record.fault}
+			return gaps, &Error{Code: HeaderInvalid, Message: "the header cannot be read: " + record.fault}
 		}
 		for _, cell := range record.cells {
-			if cell, err = cleanText(restoreFormula(cell), true); err != nil {
-				return gaps, &RosterError{Code: RosterHeaderInvalid, Message: "the header cannot be read: " + err.Error()}
+			if cell, err = CleanText(restoreFormula(cell), true); err != nil {
+				return gaps, &Error{Code: HeaderInvalid, Message: "the header cannot be read: " + err.Error()}
 			}
 			r.header = append(r.header, cell)
 		}
@@ -224,16 +224,16 @@ func (r *RosterReader) readHeader(o RosterOptions) (gaps rosterGaps, err error) 
 		}
 	}
 	r.lookAhead()
-	r.columns, gaps, err = rosterColumns(r.header, r.ahead, o.Map)
-	r.verdict = slices.IndexFunc(r.columns, func(c rosterColumn) bool { return c.own && c.header == rejectColumns()[0] })
+	r.columns, gaps, err = headerColumns(r.header, r.ahead, o.Map)
+	r.verdict = slices.IndexFunc(r.columns, func(c headerColumn) bool { return c.own && c.header == RejectColumns()[0] })
 	return gaps, err
 }
 
 // lookAhead reads the first records.
-func (r *RosterReader) lookAhead() {
+func (r *Reader) lookAhead() {
 	size := 0
 	for len(r.ahead) < previewRows && size < maxRecordBytes && r.err == nil {
-		var record rosterRecord
+		var record fileRecord
 		if record, r.err = r.source.next(); r.err == nil {
 			r.ahead = append(r.ahead, record)
 			for _, cell := range record.cells {
@@ -244,15 +244,15 @@ func (r *RosterReader) lookAhead() {
 }
 
 // Close releases what the reader holds, but not the file that it reads.
-func (r *RosterReader) Close() error { return r.source.Close() }
+func (r *Reader) Close() error { return r.source.Close() }
 
 // Header returns the headers of the file.
-func (r *RosterReader) Header() []string { return slices.Clone(r.header) }
+func (r *Reader) Header() []string { return slices.Clone(r.header) }
 
-// Mapping returns the header of the column that gives each field, so that RosterOptions.Map takes it. A
+// Mapping returns the header of the column that gives each field, so that Options.Map takes it. A
 // field without a column is absent. An owner's name out of two columns is "First name + Last name", given
 // name first; a header that the file repeats has its number: "Email (2)".
-func (r *RosterReader) Mapping() map[Field]string {
+func (r *Reader) Mapping() map[Field]string {
 	mapping := make(map[Field]string)
 	given, family := "", ""
 	for _, c := range r.columns {
@@ -272,9 +272,9 @@ func (r *RosterReader) Mapping() map[Field]string {
 }
 
 // Next returns the next client, or the reject of the next record, or an error: io.EOF after the last
-// record, a *RosterError if the rest of a workbook is damaged, any other from the reader of the file.
+// record, a *Error if the rest of a workbook is damaged, any other from the reader of the file.
 // Every record that is not blank gives either a client or a reject.
-func (r *RosterReader) Next() (Row, *Reject, error) {
+func (r *Reader) Next() (Row, *Reject, error) {
 	for {
 		record, err := r.nextRecord()
 		if err != nil {
@@ -297,21 +297,21 @@ func (r *RosterReader) Next() (Row, *Reject, error) {
 	}
 }
 
-func (r *RosterReader) nextRecord() (rosterRecord, error) {
+func (r *Reader) nextRecord() (fileRecord, error) {
 	switch {
 	case len(r.ahead) > 0:
 		record := r.ahead[0]
 		r.ahead = r.ahead[1:]
 		return record, nil
 	case r.err != nil:
-		return rosterRecord{}, r.err
+		return fileRecord{}, r.err
 	}
 	return r.source.next()
 }
 
 // judgeAgain keeps a record rejected that comes back in a file of rejects as it was: there it stands with
 // sound quotes, so that nothing else would tell that its cells are only the pieces of a broken line.
-func (r *RosterReader) judgeAgain(record *rosterRecord) {
+func (r *Reader) judgeAgain(record *fileRecord) {
 	if r.verdict >= len(record.cells) {
 		return
 	}
@@ -338,7 +338,7 @@ func (r *RosterReader) judgeAgain(record *rosterRecord) {
 }
 
 // parse makes a client of the cells of a record.
-func (r *RosterReader) parse(record rosterRecord) (Row, *Reject) {
+func (r *Reader) parse(record fileRecord) (Row, *Reject) {
 	row := Row{Line: record.line, Record: record.cells}
 	var reject *Reject
 	fail := func(column string, err error) {
@@ -389,7 +389,7 @@ func (r *RosterReader) parse(record rosterRecord) (Row, *Reject) {
 }
 
 // parseCell puts the value of one cell into the row.
-func (r *RosterReader) parseCell(row *Row, column *rosterColumn, cell string) (err error) {
+func (r *Reader) parseCell(row *Row, column *headerColumn, cell string) (err error) {
 	if column.field == "" {
 		if err := checkExtra(cell); err != nil {
 			return err
@@ -425,7 +425,7 @@ func (r *RosterReader) parseCell(row *Row, column *rosterColumn, cell string) (e
 	case FieldAccountID:
 		row.AccountID, err = parseAccountID(text)
 	case FieldRoute:
-		row.Route, err = parseRouteWord(text)
+		row.Route, err = parseRoute(text)
 	case FieldSiteURL:
 		row.SiteURL, err = parseSiteURL(text)
 	case FieldLocale:

@@ -1,4 +1,4 @@
-package provisioning_test
+package roster_test
 
 import (
 	"archive/zip"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // part is a file in a ZIP.
@@ -193,28 +193,28 @@ func TestWorkbookBounds(t *testing.T) {
 	tests := []struct {
 		name   string
 		body   string
-		file   provisioning.RosterErrorCode
-		reject provisioning.RejectCode
+		file   roster.ErrorCode
+		reject roster.RejectCode
 	}{
-		{"cell of 1 MiB", row(strings.Repeat(`<c/>`, 900) + cell(strings.Repeat("x", mib))), "", provisioning.RejectTooManyColumns},
-		{"longer cell", row(cell(strings.Repeat("x", mib+1))), "", provisioning.RejectRowTooLong},
-		{"column 1,001", row(`<c r="ALM2" t="str"><v>x</v></c>`), "", provisioning.RejectRowTooLong},
-		{"no such column", row(`<c r="AAAA2" t="str"><v>x</v></c>`), provisioning.RosterDamaged, ""},
+		{"cell of 1 MiB", row(strings.Repeat(`<c/>`, 900) + cell(strings.Repeat("x", mib))), "", roster.RejectTooManyColumns},
+		{"longer cell", row(cell(strings.Repeat("x", mib+1))), "", roster.RejectRowTooLong},
+		{"column 1,001", row(`<c r="ALM2" t="str"><v>x</v></c>`), "", roster.RejectRowTooLong},
+		{"no such column", row(`<c r="AAAA2" t="str"><v>x</v></c>`), roster.FileDamaged, ""},
 		{"empty cells far away", row(`<c r="XFD2"/>`), "", ""},
-		{"row beyond 4 MiB", row(strings.Repeat(cell(strings.Repeat("x", mib)), 5)), "", provisioning.RejectRowTooLong},
-		{"text without end", row(cell(strings.Repeat("x", 5*mib))), provisioning.RosterTooLarge, ""},
-		{"tag without end", row(`<c t="` + strings.Repeat("x", 5*mib) + `"/>`), provisioning.RosterTooLarge, ""},
-		{"packed too well", row("") + strings.Repeat(" ", 65*mib), provisioning.RosterTooLarge, ""},
+		{"row beyond 4 MiB", row(strings.Repeat(cell(strings.Repeat("x", mib)), 5)), "", roster.RejectRowTooLong},
+		{"text without end", row(cell(strings.Repeat("x", 5*mib))), roster.FileTooLarge, ""},
+		{"tag without end", row(`<c t="` + strings.Repeat("x", 5*mib) + `"/>`), roster.FileTooLarge, ""},
+		{"packed too well", row("") + strings.Repeat(" ", 65*mib), roster.FileTooLarge, ""},
 		{"tags that do not match", row(`<c><v></c></v>`), "", ""},
-		{"no XML", head + "<<<", provisioning.RosterDamaged, ""},
+		{"no XML", head + "<<<", roster.FileDamaged, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			file := workbook(t, "", nil, worksheet{name: "Clients", body: test.body})
-			rows, rejects, err := readRoster(bytes.NewReader(file), provisioning.RosterOptions{})
+			rows, rejects, err := readRoster(bytes.NewReader(file), roster.Options{})
 			if test.file != "" {
-				if fatal, ok := errors.AsType[*provisioning.RosterError](err); !ok || fatal.Code != test.file {
+				if fatal, ok := errors.AsType[*roster.Error](err); !ok || fatal.Code != test.file {
 					t.Errorf("got %.200v, want %s", err, test.file)
 				}
 				return
@@ -235,8 +235,8 @@ func TestWorkbookBounds(t *testing.T) {
 		for i := range parts {
 			parts[i].name = fmt.Sprintf("xl/media/picture%d.png", i)
 		}
-		_, _, err := readRoster(bytes.NewReader(archive(t, parts...)), provisioning.RosterOptions{})
-		if fatal, ok := errors.AsType[*provisioning.RosterError](err); !ok || fatal.Code != provisioning.RosterTooLarge {
+		_, _, err := readRoster(bytes.NewReader(archive(t, parts...)), roster.Options{})
+		if fatal, ok := errors.AsType[*roster.Error](err); !ok || fatal.Code != roster.FileTooLarge {
 			t.Errorf("got %.200v", err)
 		}
 	})
@@ -258,7 +258,7 @@ func TestWorkbookTexts(t *testing.T) {
 		order[i] = i * 7919 % clients // a prime number: every text once
 		fmt.Fprintf(&body, `<row><c t="s"><v>%d</v></c><c t="str"><v>c%d@acme.example</v></c></row>`, order[i], order[i])
 	}
-	rows, rejects, err := readRoster(bytes.NewReader(workbook(t, "", texts, worksheet{name: "Clients", body: body.String() + "</sheetData>"})), provisioning.RosterOptions{})
+	rows, rejects, err := readRoster(bytes.NewReader(workbook(t, "", texts, worksheet{name: "Clients", body: body.String() + "</sheetData>"})), roster.Options{})
 	if err != nil || len(rejects) > 0 || len(rows) != clients {
 		t.Fatalf("%d rows, rejects %.200v, %v", len(rows), rejects, err)
 	}
@@ -275,14 +275,14 @@ func TestWorkbookLeavesNothing(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("TMPDIR", folder)
 	for name, data := range madeRosters(t) {
-		r, err := provisioning.NewRosterReader(bytes.NewReader(data), provisioning.RosterOptions{})
+		r, err := roster.NewReader(bytes.NewReader(data), roster.Options{})
 		if err == nil {
 			if _, _, err := r.Next(); err != nil {
 				t.Logf("%s: %v", name, err)
 			}
 			err = r.Close()
 		}
-		if _, ok := errors.AsType[*provisioning.RosterError](err); err != nil && !ok {
+		if _, ok := errors.AsType[*roster.Error](err); err != nil && !ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

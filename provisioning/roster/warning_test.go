@@ -1,4 +1,4 @@
-package provisioning_test
+package roster_test
 
 import (
 	"strings"
@@ -6,10 +6,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/roster"
 )
 
-func TestRosterReaderTypos(t *testing.T) {
+func TestReaderTypos(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{ // by domain, what is meant
 		"gmial.com": "gmail.com", "gamil.com": "gmail.com", "gmal.com": "gmail.com", "gnail.com": "gmail.com", "gmaill.com": "gmail.com",
@@ -48,7 +48,7 @@ func TestRosterReaderTypos(t *testing.T) {
 		for _, w := range row.Warnings {
 			_, meant, _ = strings.Cut(w.Message, "Did you mean ")
 			meant, _, _ = strings.Cut(meant, "?")
-			if w.Code != provisioning.WarningEmailTypo || w.Line != row.Line || w.Column != "owner_email" || !strings.HasSuffix(w.Message, ".") {
+			if w.Code != roster.WarningEmailTypo || w.Line != row.Line || w.Column != "owner_email" || !strings.HasSuffix(w.Message, ".") {
 				t.Errorf("%s: %+v", row.Name, w)
 			}
 		}
@@ -59,36 +59,36 @@ func TestRosterReaderTypos(t *testing.T) {
 	}
 }
 
-func TestRosterReaderDoubtfulMailboxes(t *testing.T) {
+func TestReaderDoubtfulMailboxes(t *testing.T) {
 	t.Parallel()
-	tagged := provisioning.Mailbox{Local: "agency+clients", Domain: "agency.example"}
+	tagged := "agency+clients@agency.example"
 	tests := []struct {
 		address string
-		agency  provisioning.Mailbox
-		want    provisioning.WarningCode
+		agency  string
+		want    roster.WarningCode
 	}{
 		{"ann@acme.example", tagged, ""},
-		{"agency@agency.example", tagged, provisioning.WarningEmailAgency},
-		{"AGENCY+acme-bakery@Agency.Example", tagged, provisioning.WarningEmailAgency},
-		{"agency+clients@agency.example", tagged, provisioning.WarningEmailAgency},
+		{"agency@agency.example", tagged, roster.WarningEmailAgency},
+		{"AGENCY+acme-bakery@Agency.Example", tagged, roster.WarningEmailAgency},
+		{"agency+clients@agency.example", tagged, roster.WarningEmailAgency},
 		{"ann@agency.example", tagged, ""},
 		{"agency@acme.example", tagged, ""},
 		{"agency2@agency.example", tagged, ""},
-		{"agency@agency.example", provisioning.Mailbox{}, ""},
-		{"info@acme.example", tagged, provisioning.WarningEmailRole},
-		{"INFO+news@acme.example", tagged, provisioning.WarningEmailRole},
+		{"agency@agency.example", "", ""},
+		{"info@acme.example", tagged, roster.WarningEmailRole},
+		{"INFO+news@acme.example", tagged, roster.WarningEmailRole},
 		{"info.smith@acme.example", tagged, ""},
 		{"informatics@acme.example", tagged, ""},
-		{"noreply@acme.example", tagged, provisioning.WarningEmailRole},
-		{"Do-Not-Reply@acme.example", tagged, provisioning.WarningEmailRole},
-		{"admin@agency.example", provisioning.Mailbox{Local: "admin", Domain: "agency.example"}, provisioning.WarningEmailAgency},
+		{"noreply@acme.example", tagged, roster.WarningEmailRole},
+		{"Do-Not-Reply@acme.example", tagged, roster.WarningEmailRole},
+		{"admin@agency.example", "admin@agency.example", roster.WarningEmailAgency},
 	}
 	for _, test := range tests {
-		rows, _, err := readRoster(strings.NewReader("name,E-Mail\nAcme,"+test.address), provisioning.RosterOptions{Agency: test.agency})
+		rows, _, err := readRoster(strings.NewReader("name,E-Mail\nAcme,"+test.address), roster.Options{Agency: test.agency})
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("%s: %v", test.address, err)
 		}
-		var got provisioning.WarningCode
+		var got roster.WarningCode
 		for _, w := range rows[0].Warnings {
 			got += w.Code
 			if w.Line != 2 || w.Column != "E-Mail" || !strings.HasSuffix(w.Message, ".") && !strings.HasSuffix(w.Message, "know it.") {
