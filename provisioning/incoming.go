@@ -58,13 +58,13 @@ func (m *merge) stage(ctx context.Context, reader *roster.Reader, namer *Namer, 
 	if err != nil {
 		return nil, fmt.Errorf("prepare the import: %w", err)
 	}
-	source := &incoming{reader: reader, namer: namer, rows: make(chan []any, 64), domains: make(map[string]bool)}
+	source := &incoming{namer: namer, batches: make(chan []readRow, 2), domains: make(map[string]bool)}
 	source.keys.seed = maphash.MakeSeed()
 	reading, stop := context.WithCancel(ctx)
-	go source.read(reading)
+	go source.read(reading, reader)
 	n, err := m.tx.CopyFrom(ctx, pgx.Identifier{"incoming"}, incomingColumns(), source)
 	stop()
-	for range source.rows { // When it is closed, nobody reads the file any more.
+	for range source.batches { // When it is closed, nobody reads the file any more.
 		continue
 	}
 	if source.err != nil {
@@ -101,39 +101,74 @@ func incomingColumns() []string {
 // incoming feeds COPY with the records of a file. They are read ahead of it, so that reading, sending and
 // storing them take place at the same time.
 type incoming struct {
-	reader *roster.Reader
-	namer  *Namer
-	rows   chan []any // closed when nothing more is read; what follows is complete then
-	values []any
+	namer   *Namer
+	batches chan []readRow // closed when nothing more is read; err is final then
+	batch   []readRow      // of which the first is next
+	values  []any
 
 	domains map[string]bool
 	keys    fileKeys
-	err     error
+	err     error // of reading the file
+	unfit   error // of a row that cannot be stored
 }
 
+// readRow is what the reader made of one record of the file.
+type readRow struct {
+	row    roster.Row
+	reject *roster.Reject
+}
+
+// batchRows is how many rows are handed over at once.
+const batchRows = 128
+
 // read reads the file to its end or until ctx is done.
-func (in *incoming) read(ctx context.Context) {
-	defer close(in.rows)
-	for {
-		row, reject, err := in.reader.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		var values []any
-		if err == nil {
-			values, err = in.record(row, reject)
-		}
-		if err != nil {
-			in.err = err
-			return
+func (in *incoming) read(ctx context.Context, reader *roster.Reader) {
+	defer close(in.batches)
+	for more := true; more; {
+		batch := make([]readRow, 0, batchRows)
+		for more && len(batch) < batchRows {
+			row, reject, err := reader.Next()
+			switch {
+			case err == nil:
+				batch = append(batch, readRow{row, reject})
+			case !errors.Is(err, io.EOF):
+				in.err = err
+				return
+			default:
+				more = false
+			}
 		}
 		select {
-		case in.rows <- values:
+		case in.batches <- batch:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// Next makes the values of the next row.
+func (in *incoming) Next() bool {
+	for len(in.batch) == 0 {
+		var ok bool
+		if in.batch, ok = <-in.batches; !ok {
+			return false
+		}
+	}
+	next := in.batch[0]
+	in.batch = in.batch[1:]
+	var err error
+	if in.values, err = in.record(next.row, next.reject); err != nil {
+		in.unfit = err
+		return false
+	}
+	return true
+}
+
+// Values returns what Next made.
+func (in *incoming) Values() ([]any, error) { return in.values, nil }
+
+// Err is asked when Next has returned false.
+func (in *incoming) Err() error { return in.unfit }
 
 // record returns the values of a row beside incomingColumns.
 func (in *incoming) record(row roster.Row, reject *roster.Reject) ([]any, error) {
@@ -163,22 +198,12 @@ func (in *incoming) record(row roster.Row, reject *roster.Reject) ([]any, error)
 	copy(values, []any{
 		row.Line, [16]byte(id), row.Name, row.OwnerEmail, known(row.Ref), known(row.OwnerName), known(row.AccountID), known(row.Route),
 		known(row.SiteURL), known(row.Locale), known(row.TimeZone), row.Tags, extra,
-		strings.Join(searchWords(name, row.Ref, row.OwnerName, row.OwnerEmail, row.AccountID), " "),
-		string(parts.Wanted), strings.Join(searchWords(string(parts.Wanted)), " "), parts.Stem, parts.Tail,
+		searchText(name, row.Ref, row.OwnerName, row.OwnerEmail, row.AccountID),
+		string(parts.Wanted), searchText(string(parts.Wanted)), parts.Stem, parts.Tail,
 		warnings, joinCells(row.Record),
 	})
 	return values, nil
 }
-
-func (in *incoming) Next() (ok bool) {
-	in.values, ok = <-in.rows
-	return ok
-}
-
-func (in *incoming) Values() ([]any, error) { return in.values, nil }
-
-// Err is asked when Next has returned false.
-func (in *incoming) Err() error { return in.err }
 
 // fileKeys remembers, in eight bytes each, what a row of the file could have in common with another one.
 // That shows, in a hundredth of the time that a database takes, that all rows of a file are different clients

@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,20 +14,36 @@ import (
 // maxSearchRunes is how much of a word is kept and looked for; a database bounds the length of one.
 const maxSearchRunes = 64
 
-// searchWords returns the words by which a client with these texts is found, each once: in lower case,
-// without accents, split at everything that is neither letter nor digit. What an operator types is taken
-// apart alike, so that "cafe" finds "Café" and any part of an address finds its owner.
-func searchWords(texts ...string) []string {
-	words := make([]string, 0, 16)
+// searchText returns the words by which a client with these texts is found, with a space between them: in
+// lower case, without accents, split at everything that is neither letter nor digit. What an operator types is
+// taken apart alike, so that "cafe" finds "Café" and any part of an address finds its owner.
+func searchText(texts ...string) string {
+	var b strings.Builder
+	b.Grow(128)
 	for _, text := range texts {
-		for word := range strings.FieldsFuncSeq(foldText(text), isNoWordRune) {
-			if word = firstRunes(word, maxSearchRunes); !slices.Contains(words, word) {
-				words = append(words, word)
+		length := -1 // of the word being written, in characters; -1 between words
+		for _, r := range foldText(text) {
+			switch {
+			case isNoWordRune(r):
+				length = -1
+			case length >= maxSearchRunes:
+			default:
+				if length < 0 {
+					if b.Len() > 0 {
+						b.WriteByte(' ')
+					}
+					length = 0
+				}
+				b.WriteRune(r)
+				length++
 			}
 		}
 	}
-	return words
+	return b.String()
 }
+
+// searchWords is searchText, word by word.
+func searchWords(texts ...string) []string { return strings.Fields(searchText(texts...)) }
 
 func isNoWordRune(r rune) bool {
 	if r <= unicode.MaxASCII {

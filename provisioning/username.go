@@ -342,10 +342,13 @@ func slug(text string) string {
 		b.WriteString(s)
 	}
 	for _, r := range text {
-		for _, c := range []byte(strings.ToLower(anyascii.TransliterateRune(r))) {
-			switch {
+		latin := anyascii.TransliterateRune(r)
+		for i := range len(latin) {
+			switch c := latin[i]; {
 			case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-				write(string(rune(c)))
+				write(latin[i : i+1])
+			case 'A' <= c && c <= 'Z':
+				write(strings.ToLower(latin[i : i+1]))
 			case c == '\'':
 			case c == '&':
 				gap = true
