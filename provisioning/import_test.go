@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -742,5 +744,91 @@ func TestImportJSON(t *testing.T) {
 	encoded, err := json.Marshal(o.imports(t, "name,owner_email\nAcme,ann@a.example"))
 	if err != nil || !strings.Contains(string(encoded), `"rejects":[]`) {
 		t.Errorf("without a reject: %s, %v", encoded, err)
+	}
+}
+
+// TestImportBesideAConsent: an account that an owner binds to a client while a file says that it is another
+// one's costs that row, not the file.
+func TestImportBesideAConsent(t *testing.T) {
+	t.Parallel()
+	o := setup(t)
+	o.imports(t, "ref,name,owner_email\nA,Acme,ann@a.example\n")
+	tx, err := o.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // After a commit there is nothing to roll back.
+	if err := provisioning.BindAccount(t.Context(), tx, o.client(t, "Acme").ID, "X"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan provisioning.Import, 1)
+	go func() {
+		im, err := o.tryImport("ref,name,owner_email,account_id\nB,Bell,bob@b.example,X\nC,Cole,cy@c.example,Y\n")
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- im
+	}()
+	for ask[int](t, o, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
+		select {
+		case im := <-ended:
+			t.Fatalf("the import did not wait: %+v", im)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if im := <-ended; im.Created != 1 || im.Rejected != 1 || im.Rejects[0].Code != roster.RejectDuplicateAccountID {
+		t.Errorf("%+v", im)
+	}
+	if got := o.client(t, "Cole").Username; got != "agency+cole@agency.example" {
+		t.Errorf("Cole is %s", got)
+	}
+}
+
+// publicNames is a name system in which these domains have a mail server, and no other exists.
+type publicNames []string
+
+func (p publicNames) LookupMX(_ context.Context, name string) ([]*net.MX, error) {
+	if slices.Contains(p, strings.TrimSuffix(name, ".")) {
+		return []*net.MX{{Host: "mx." + name}}, nil
+	}
+	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}
+
+func (p publicNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+}
+
+func (p publicNames) LookupNS(context.Context, string) ([]*net.NS, error) {
+	return []*net.NS{{Host: "a.root-servers.net."}}, nil
+}
+
+// TestImportUndeliverable: an owner whose domain is nowhere is rejected, unless the roster knows the address.
+func TestImportUndeliverable(t *testing.T) {
+	t.Parallel()
+	o := setup(t)
+	const first = "ref,name,owner_email\nA,Acme,ann@acme.com\nB,Bell,bob@gone.com\nC,Cole,cy@c.example\n"
+	o.importer.Domains = &roster.MailDomains{Resolver: publicNames{"acme.com", "gone.com"}}
+	if im := o.imports(t, first); im.Created != 3 {
+		t.Fatalf("%+v", im)
+	}
+	o.importer.Domains = &roster.MailDomains{Resolver: publicNames{}}
+	if im := o.imports(t, first); im.Unchanged != 3 {
+		t.Errorf("known addresses: %+v", im)
+	}
+	im := o.imports(t, "Key,Name,Owner mail\nA,Acme,new@nowhere.com\nD,Dell,di@gone.com\nE,Eden,eve@e.example\n",
+		func(o *provisioning.ImportOptions) {
+			o.Map = map[roster.Field]string{roster.FieldRef: "Key", roster.FieldOwnerEmail: "Owner mail"}
+		})
+	if im.Created != 1 || im.Rejected != 2 {
+		t.Fatalf("new addresses: %+v", im)
+	}
+	for i, want := range []string{"new@nowhere.com", "di@gone.com"} {
+		r := im.Rejects[i]
+		if r.Code != roster.RejectEmailUndeliverable || r.Column != "Owner mail" || !strings.Contains(r.Message, want) {
+			t.Errorf("%+v", r)
+		}
 	}
 }
