@@ -138,6 +138,11 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 		AuthorizeURL:      d.boxURL + "/oauth2/default/v1/authorize",
 		TokenURL:          d.boxURL + "/oauth2/default/v1/token",
 		APIURL:            d.boxURL + "/v3",
+
+		PartnerClientID:     sandboxPartnerID,
+		PartnerClientSecret: sandboxPartnerSecret,
+		PartnerAPIKey:       sandboxPartnerKey,
+		PartnerTokenURL:     d.boxURL + "/partners/oauth2/default/v1/token",
 	}
 	if err := c.check(); err != nil {
 		return d, err
@@ -182,11 +187,18 @@ func (d *demo) startProvider(ctx context.Context, redirectURI string) error {
 		ID: "a07esomewhere", Organization: "Somewhere Else Ltd.", ContactEmail: strangerLogin,
 		Users: []sandbox.User{{Login: strangerLogin, Password: demoPassword, Role: sandbox.RoleOwner}},
 	}}
+	for i, name := range []string{"Harbor Light Books", "Old Pier Diner", "Fox Hollow Farm"} { // which only the provider knows
+		accounts = append(accounts, sandbox.Account{
+			ID: fmt.Sprintf("a07eelsewhere%d", i), Organization: name, ContactEmail: fmt.Sprintf("owner%d@elsewhere.example", i),
+			PartnerID: sandbox.MadePartnerID, Unmanaged: i == 0,
+		})
+	}
 	for _, c := range d.clients {
 		first, last, _ := strings.Cut(c.OwnerName, " ")
 		accounts = append(accounts, sandbox.Account{
 			ID: c.AccountID, Organization: c.Name, FirstName: first, LastName: last, ContactEmail: c.OwnerEmail,
-			Users: []sandbox.User{{Login: c.OwnerEmail, Password: demoPassword, Role: sandbox.RoleOwner}},
+			PartnerID: sandbox.MadePartnerID,
+			Users:     []sandbox.User{{Login: c.OwnerEmail, Password: demoPassword, Role: sandbox.RoleOwner}},
 		})
 	}
 	d.box, err = sandbox.New(sandbox.Options{
@@ -194,6 +206,7 @@ func (d *demo) startProvider(ctx context.Context, redirectURI string) error {
 		Apps: []sandbox.App{{
 			ClientID: sandboxClientID, Secret: sandboxSecret, Name: "Northwind Marketing", RedirectURIs: []string{redirectURI},
 		}},
+		Partners:  []sandbox.Partner{sandboxPartner()},
 		Accounts:  accounts,
 		Unlimited: true, // Impatient visitors and simulated owners press faster than the real thing allows.
 		Control:   true,

@@ -91,13 +91,8 @@ func (f sandboxFlags) open(base string) (*sandbox.Sandbox, error) {
 			LongLived:    f.longLived,
 			RequirePKCE:  f.pkce,
 		}},
-		Accounts: accounts,
-		Partners: []sandbox.Partner{{
-			ClientID:  sandboxPartnerID,
-			Secret:    sandboxPartnerSecret,
-			APIKey:    sandboxPartnerKey,
-			AccountID: sandbox.MadePartnerID,
-		}},
+		Accounts:  accounts,
+		Partners:  []sandbox.Partner{sandboxPartner()},
 		Unlimited: f.unlimited,
 		Control:   true,
 		Now:       time.Now,
@@ -121,4 +116,8 @@ func sandboxSettings(base string) string {
 		fmt.Fprintf(&b, "  export %s%s=%s\n", prefix, s[0], s[1])
 	}
 	return b.String()
+}
+
+func sandboxPartner() sandbox.Partner {
+	return sandbox.Partner{ClientID: sandboxPartnerID, Secret: sandboxPartnerSecret, APIKey: sandboxPartnerKey, AccountID: sandbox.MadePartnerID}
 }

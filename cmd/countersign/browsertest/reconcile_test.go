@@ -147,11 +147,25 @@ func TestReconcileOnAPhone(t *testing.T) {
 	p.pressFirst("#reconcile a[href^='/admin/clients/']")
 }
 
-// TestReconcileOff: the demo is no partner of its provider.
+// TestReconcileOff: a service without partner settings says which it needs.
 func TestReconcileOff(t *testing.T) {
+	t.Parallel()
+	s := newService(t, "COUNTERSIGN_PARTNER_")
+	p := visit(t, desk)
+	p.setUpFirst(s)
+	p.open(s.base + "/admin/reconcile")
+	p.mentions("COUNTERSIGN_PARTNER_CLIENT_ID")
+	p.inspect("reconcile-off")
+}
+
+// TestReconcileDemo: the demo's provider has accounts that its roster lacks.
+func TestReconcileDemo(t *testing.T) {
 	t.Parallel()
 	p := signIn(t, desk)
 	p.openTo(http.StatusOK, p.lab.demo.console+"/admin/reconcile")
-	p.mentions("COUNTERSIGN_PARTNER_CLIENT_ID")
-	p.inspect("reconcile-off")
+	p.press("Read the provider’s list")
+	p.until("the list is compared", `document.querySelector("#kinds") !== null`)
+	p.mentions("Old Pier Diner")
+	p.mentions("Add 3 managed accounts") // two, and the one whose rows repeat each other
+	p.inspect("reconcile-demo")
 }

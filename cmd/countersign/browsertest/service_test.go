@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,7 +23,8 @@ type service struct {
 	key      string // of its API
 }
 
-func newService(t *testing.T) *service {
+// newService starts both. Settings that begin with one of the texts are left out.
+func newService(t *testing.T, without ...string) *service {
 	t.Helper()
 	s := &service{lab: need(t)}
 	var err error
@@ -41,7 +43,9 @@ func newService(t *testing.T) *service {
 		"COUNTERSIGN_AGENCY_MAILBOX=" + mailbox,
 	}
 	for _, export := range regexp.MustCompile(`export (\S+)`).FindAllStringSubmatch(box.out.String(), -1) {
-		s.settings = append(s.settings, export[1])
+		if !slices.ContainsFunc(without, func(prefix string) bool { return strings.HasPrefix(export[1], prefix) }) {
+			s.settings = append(s.settings, export[1])
+		}
 	}
 	s.process = s.start(t, "/admin/enter/")
 	s.setUp = regexp.MustCompile(`http://\S+/admin/enter/\S+`).FindString(s.process.out.String())
