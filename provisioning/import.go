@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type ImportOptions struct {
 	Strict   bool // import nothing if a row is rejected
 	Invite   bool // queue an invitation for every client of the file that was not mailed before
 
+	PlanRows int // how many rows the plan of a dry run has; ShownRows if zero
+
 	// EachRow, if it is set, is told of every row of the file in the order of the file, before the import
 	// is final. Its error undoes the import.
 	EachRow func(PlannedRow) error
@@ -53,7 +56,7 @@ type Import struct {
 
 	Warned   int              `json:"warned" doc:"rows that were taken and yet look doubtful"`
 	Warnings []roster.Warning `json:"warnings" doc:"the first 100"`
-	Plan     []PlannedRow     `json:"plan,omitempty" doc:"of a dry run: the first 100 rows that would be created, updated or rejected"`
+	Plan     []PlannedRow     `json:"plan,omitempty" doc:"of a dry run: the first rows that would be created, updated or rejected"`
 	Invited  *Invited         `json:"invited,omitempty" doc:"present if invitations were asked for"`
 }
 
@@ -105,7 +108,7 @@ func (im *Importer) importRows(ctx context.Context, reader *roster.Reader, o Imp
 	}
 	if o.DryRun {
 		result.Plan = []PlannedRow{}
-		err := m.plan(ctx, ShownRows, func(row PlannedRow) error { result.Plan = append(result.Plan, row); return nil })
+		err := m.plan(ctx, cmp.Or(o.PlanRows, ShownRows), func(row PlannedRow) error { result.Plan = append(result.Plan, row); return nil })
 		if err != nil {
 			return Import{}, err
 		}

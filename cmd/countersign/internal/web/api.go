@@ -56,6 +56,7 @@ func (s *Server) api(router *gin.Engine) {
 		Required: true,
 		Content: map[string]*huma.MediaType{
 			"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}},
+			"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 			"multipart/form-data": {Schema: &huma.Schema{
 				Type:       huma.TypeObject,
 				Properties: map[string]*huma.Schema{"file": {Type: huma.TypeString, Format: "binary"}},
@@ -185,6 +186,7 @@ type importInput struct {
 	DryRun bool     `query:"dry_run" doc:"tell what would happen and change nothing"`
 	Strict bool     `query:"strict" doc:"import nothing if a row is rejected"`
 	Invite bool     `query:"invite" doc:"queue an invitation for every client of the file that was not mailed before"`
+	Plan   int      `query:"plan" minimum:"1" maximum:"100000" default:"100" doc:"how many rows the plan of a dry run has"`
 	Map    []string `query:"map,explode" doc:"field=column, for columns whose header is not recognised"`
 
 	file     io.Reader
@@ -267,6 +269,7 @@ func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput
 	}
 	im, err := s.Importer.Import(ctx, in.file, provisioning.ImportOptions{
 		FileName: in.fileName, Actor: actor(ctx), Map: mapping, DryRun: in.DryRun, Strict: in.Strict, Invite: in.Invite,
+		PlanRows: in.Plan,
 	})
 	if errors.Is(err, provisioning.ErrRejected) {
 		return nil, rejected(err, im.Rejects)

@@ -512,6 +512,39 @@ func TestAPIClient(t *testing.T) {
 	}
 }
 
+// TestAPIPlan asks a dry run for what would change, and for less of it.
+func TestAPIPlan(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, "ref,name,owner_email\nA,Acme,ann@a.example\n")
+	api := b.caller(t, admin.ScopeWrite)
+	const next = "ref,name,owner_email\nA,Acme,new@a.example\nB,Bell,bob@b.example\nC,,cy@c.example\n"
+	type planned struct {
+		Line     int                              `json:"line"`
+		Verdict  string                           `json:"verdict"`
+		Username string                           `json:"username"`
+		Changes  map[string]provisioning.Revision `json:"changes"`
+		Code     string                           `json:"code"`
+	}
+	all := []planned{
+		{
+			Line: 2, Verdict: "updated", Username: "agency+acme@brightside.example",
+			Changes: map[string]provisioning.Revision{"owner_email": {From: "ann@a.example", To: "new@a.example"}},
+		},
+		{Line: 3, Verdict: "created", Username: "agency+bell@brightside.example"},
+		{Line: 4, Verdict: "rejected", Code: "name_missing"},
+	}
+	for query, want := range map[string][]planned{"dry_run": all, "dry_run&plan=2": all[:2]} {
+		var got struct {
+			Plan []planned `json:"plan"`
+		}
+		api.call(t, http.MethodPost, "/imports?"+query, next).has(t, http.StatusOK).into(t, &got)
+		if diff := cmp.Diff(want, got.Plan); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", query, diff)
+		}
+	}
+}
+
 // TestAPIUsername reports a username as taken, once more, and for the wrong client.
 func TestAPIUsername(t *testing.T) {
 	t.Parallel()
