@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -159,6 +160,46 @@ func TestKilledWhileImporting(t *testing.T) {
 	}
 	if len(usernames) != clients {
 		t.Errorf("%d usernames", len(usernames))
+	}
+}
+
+// TestInterruptedWhileReading tells an import to end whose file does not come to its end.
+func TestInterruptedWhileReading(t *testing.T) {
+	t.Parallel()
+	in := install(t, "COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example")
+	in.mustRun(t, "migrate")
+	cmd := exec.CommandContext(t.Context(), in.program, "import", "-")
+	var complaints bytes.Buffer
+	cmd.Env, cmd.Stderr = in.env, &complaints
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds, so that it has been read when it is written.
+	if _, err := io.WriteString(stdin, "name,owner_email\n"+strings.Repeat("Acme,ann@a.example\n", 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // The state tells.
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(complaints.String(), "context canceled") {
+		t.Errorf("exit code %d, %s", code, &complaints)
+	}
+	if n := in.progress(t).Total; n != 0 {
+		t.Errorf("%d clients", n)
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *program) importFile(ctx context.Context, a *app, path string, o provisi
 	if a.importer == nil {
 		return errNoMailbox
 	}
-	file, err := p.openRoster(path)
+	file, err := p.openRoster(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -147,9 +147,9 @@ type rosterFile struct {
 	size int64 // 0 if unknown
 }
 
-func (p *program) openRoster(path string) (*rosterFile, error) {
+func (p *program) openRoster(ctx context.Context, path string) (*rosterFile, error) {
 	if path == "-" {
-		return &rosterFile{ReadCloser: io.NopCloser(p.in), name: "standard input"}, nil
+		return &rosterFile{ReadCloser: interruptible(ctx, p.in), name: "standard input"}, nil
 	}
 	opened, err := os.Open(path)
 	if err != nil {
@@ -160,6 +160,17 @@ func (p *program) openRoster(path string) (*rosterFile, error) {
 		return nil, errors.Join(err, opened.Close())
 	}
 	return &rosterFile{ReadCloser: opened, name: filepath.Base(path), size: info.Size()}, nil
+}
+
+// interruptible reads from r until ctx is done: a terminal or another program may keep r open for ever.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	reader, writer := io.Pipe()
+	go func() {
+		_, err := io.Copy(writer, r)
+		writer.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { writer.CloseWithError(ctx.Err()) })
+	return reader
 }
 
 func (p *program) printImportJSON(im provisioning.Import) error {

@@ -72,7 +72,7 @@ func (p *program) previewUsernames(
 	}
 	importer := *a.importer
 	importer.Namer, importer.Domains = namer, nil
-	file, err := p.openRoster(path)
+	file, err := p.openRoster(ctx, path)
 	if err != nil {
 		return err
 	}
