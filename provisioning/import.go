@@ -34,6 +34,9 @@ type ImportOptions struct {
 
 	PlanRows int // how many rows the plan of a dry run has; ShownRows if zero
 
+	// Read, if it is set, is told how many rows the file has once it is read: what follows takes as long again.
+	Read func(rows int)
+
 	// EachRow, if it is set, is told of every row of the file in the order of the file, before the import
 	// is final. Its error undoes the import.
 	EachRow func(PlannedRow) error
@@ -97,6 +100,9 @@ func (im *Importer) importRows(ctx context.Context, reader *roster.Reader, o Imp
 	domains, err := m.stage(ctx, reader, im.Namer, &result)
 	if err != nil {
 		return Import{}, err
+	}
+	if o.Read != nil {
+		o.Read(result.Rows)
 	}
 	if im.Domains != nil {
 		if err := m.lookUp(ctx, im.Domains, domains); err != nil {

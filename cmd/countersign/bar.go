@@ -59,6 +59,14 @@ func (b *bar) draw() {
 	fmt.Fprintf(b.out, "\r%s %s %3.0f %%", b.what, meter(share, barWidth), 100*share)
 }
 
+// say shows what is going on instead of the bar.
+func (b *bar) say(what string) {
+	b.end()
+	if b.out != nil {
+		fmt.Fprint(b.out, what)
+	}
+}
+
 // end clears the line.
 func (b *bar) end() {
 	if b.out != nil {
