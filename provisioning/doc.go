@@ -11,7 +11,8 @@
 // Entry points:
 //
 //	Namer, Renamer  give usernames: slug, pattern, candidates; another one if it is taken     (username.go)
-//	Importer        merges a file into the roster in one transaction   (import.go, incoming.go, merge.go)
+//	Importer        merges a file into the roster in one transaction                            (import.go:
+//	                incoming.go stages the file, merge.go compares and writes, reject.go refuses, naming.go names)
 //	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
 //	Reconciler      compares the roster with the provider's list of accounts                 (reconcile.go)
 //	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
@@ -21,6 +22,6 @@
 //
 // Neighbours: package authflow makes the links and verifies grants; package notify writes the mails;
 // both are plugged into Inviter by the program. Package provisioning/roster reads roster files, package
-// provisioning/queue carries jobs. What the
-// provider says of an account or a grant comes in the types of provider.go.
+// provisioning/queue carries jobs. What the provider says of an account or a grant comes in the types of
+// provider.go.
 package provisioning
