@@ -10,13 +10,15 @@ ALTER TABLE clients
     ALTER COLUMN username TYPE text COLLATE "C",
     ALTER COLUMN search DROP EXPRESSION,
     ADD CONSTRAINT username_is_lower_case CHECK (username = lower(username));
+-- It is compared with the owner's address in lower case, which only equal rules make equal.
+ALTER TABLE messages ALTER COLUMN to_address TYPE text COLLATE "C";
 CREATE UNIQUE INDEX clients_username ON clients (username);
 CREATE INDEX clients_name_owner ON clients ((lower(name) COLLATE "C"), lower(owner_email));
 
 -- The words of a client are taken from its text by the program, for accents and for speed.
 UPDATE clients c
 SET search = array_to_tsvector(array_remove(regexp_split_to_array(lower(regexp_replace(normalize(
-    concat_ws(' ', name, ref, account_id, owner_name, owner_email, username), NFKD), '[\u0300-\u036f]', '', 'g')), '[^[:alnum:]]+'), ''));
+    concat_ws(' ', name, ref, account_id, owner_name, owner_email, username) COLLATE "default", NFKD), '[\u0300-\u036f]', '', 'g')), '[^[:alnum:]]+'), ''));
 DROP FUNCTION search_query;
 DROP FUNCTION search_words;
 COMMENT ON COLUMN clients.search IS 'Words of every field an operator searches by, without accents, split at punctuation so that any part of an address is found. Written by the program with the fields.';

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
 	"github.com/countersign/countersign/migrations"
 	"github.com/countersign/countersign/migrations/pgtest"
@@ -57,6 +60,44 @@ func TestUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("with nothing to do: %v", time.Since(begin))
+}
+
+// TestUpKeepsWhatIsFound brings a roster of the first version up to date: its clients are found by words of
+// any script, with and without accents.
+func TestUpKeepsWhatIsFound(t *testing.T) {
+	t.Parallel()
+	pool := empty(t)
+	db := stdlib.OpenDBFromPool(pool)
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	first, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("."), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.UpTo(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	_, err = pool.Exec(t.Context(), `
+		INSERT INTO clients (id, ref, name, owner_email, username)
+		VALUES (gen_random_uuid(), 'MÜ-1', 'Ресторан «Заря» Café', 'JÖRG@a.example', 'agency+x@agency.example')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	if err := pool.QueryRow(t.Context(), `SELECT tsvector_to_array(search) FROM clients`).Scan(&words); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ресторан", "заря", "cafe", "mu", "1", "jorg", "agency"} {
+		if !slices.Contains(words, want) {
+			t.Errorf("not found by %q: %q", want, words)
+		}
+	}
 }
 
 func TestFiveReplicasAtOnce(t *testing.T) {

@@ -319,6 +319,21 @@ func TestMessageThatCannotBeComposed(t *testing.T) {
 	})
 }
 
+// TestCapitalsBeyondASCII: an address whose capitals only Unicode knows is still the owner's own.
+func TestCapitalsBeyondASCII(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, acme)
+	f.exec(t, `UPDATE messages SET to_address = 'JÖRG@acme.example'`)
+	f.exec(t, `UPDATE clients SET owner_email = 'JÖRG@acme.example'`)
+	f.mailer.Sender = senderFunc(func(context.Context, *mail.Msg) error { return nil })
+	f.mustDeliver(t)
+	f.expect(t, outcome{
+		Stage: "invited", State: notify.StateSent, Attempts: 1, Events: "mail_accepted",
+		Counts: map[notify.Result]int{notify.ResultAccepted: 1},
+	})
+}
+
 // TestErrorThatADatabaseRefuses has a server answer with bytes that PostgreSQL keeps in no text.
 func TestErrorThatADatabaseRefuses(t *testing.T) {
 	t.Parallel()

@@ -289,7 +289,7 @@ func (m *merge) rearm(ctx context.Context) error {
 		SELECT client_id
 		FROM incoming
 		WHERE code IS NULL
-			AND lower(changes #>> '{owner_email,from}') <> lower(changes #>> '{owner_email,to}')
+			AND lower((changes #>> '{owner_email,from}') COLLATE "C") <> lower((changes #>> '{owner_email,to}') COLLATE "C")
 		ORDER BY client_id`)
 	if err != nil {
 		return fmt.Errorf("find changed owners: %w", err)
