@@ -370,12 +370,12 @@ func lookAlikes(ctx context.Context, tx pgx.Tx, batch []foundAccount) (map[strin
 			SELECT 2, 'has the same name and no account id', name
 			FROM clients
 			WHERE account_id IS NULL
-				AND lower(name) = lower(a.name)
+				AND lower(name) COLLATE "C" = lower(a.name)
 			UNION ALL
 			SELECT 3, 'has the same owner and no account id', name
 			FROM clients
 			WHERE account_id IS NULL
-				AND lower(owner_email) = lower(a.owner)
+				AND lower(owner_email) = lower(a.owner COLLATE "C")
 		) c
 		ORDER BY a.account_id, c.rank, c.name COLLATE "C"`, ids, names, owners)
 	if err != nil {
