@@ -12,42 +12,97 @@ import (
 	"github.com/countersign/countersign/provisioning"
 )
 
-// RenewPause is how long an owner has to wait between two fresh links.
-const RenewPause = 10 * time.Minute
+// An owner waits RenewPause between two fresh links and gets RenewsADay of them within 24 hours: whoever
+// has an old link can press, and every press is a mail to the owner on record.
+const (
+	RenewPause = 10 * time.Minute
+	RenewsADay = 4
+)
 
-// Decline records that the owner said no on the invitation page. The link keeps working: people
-// change their minds. It returns ErrLinkUnknown, ErrLinkExpired or ErrLinkSpent.
-func (f *Flow) Decline(ctx context.Context, token string) (Invitation, error) {
-	return f.answer(ctx, token, provisioning.EventDeclined, provisioning.ReasonDeclined)
+// Answered is an invitation after its owner has answered otherwise than by consent.
+type Answered struct {
+	Invitation
+
+	// Undo names the opt-out for Flow.Undo. It is zero unless this very answer made it, by a link that works.
+	Undo time.Time
 }
 
-// Unsubscribe records that the owner wants no more mails. An expired link still does that (RFC 8058
-// knows no expiry). A revoked one changes nothing: to the address that has it no mail goes any more,
-// and it does not speak for the owner. It returns ErrLinkUnknown or ErrLinkSpent.
-func (f *Flow) Unsubscribe(ctx context.Context, token string) (Invitation, error) {
-	return f.answer(ctx, token, provisioning.EventUnsubscribed, provisioning.ReasonUnsubscribed)
+// Decline records that the owner said no on the invitation page, and opts them out. The link keeps
+// working: people change their minds. It returns ErrLinkUnknown, ErrLinkExpired or ErrLinkSpent.
+func (f *Flow) Decline(ctx context.Context, token string) (Answered, error) {
+	return f.answer(ctx, token, false, func(client uuid.UUID) error {
+		return provisioning.OptOut(ctx, f.DB, client, provisioning.OptedOutDeclined, provisioning.ActorOwner, nil)
+	})
 }
 
-func (f *Flow) answer(
-	ctx context.Context, token string, event provisioning.EventKind, reason provisioning.Reason,
-) (Invitation, error) {
+// NotMe records that whoever has the link says that it is not for them, and opts their address out. The
+// link keeps working. It returns the errors of Decline.
+func (f *Flow) NotMe(ctx context.Context, token string) (Answered, error) {
+	return f.answer(ctx, token, false, func(client uuid.UUID) error {
+		return provisioning.NotMe(ctx, f.DB, client)
+	})
+}
+
+// Unsubscribe records that the owner wants no more mails. A link that has expired or is spent still does
+// that (RFC 8058 knows no expiry). A revoked one changes nothing: to the address that has it no mail goes
+// any more, and it does not speak for the owner. It returns ErrLinkUnknown.
+func (f *Flow) Unsubscribe(ctx context.Context, token string) (Answered, error) {
+	return f.answer(ctx, token, true, func(client uuid.UUID) error {
+		return provisioning.OptOut(ctx, f.DB, client, provisioning.OptedOutUnsubscribed, provisioning.ActorOwner, nil)
+	})
+}
+
+// answer takes an answer by a link that works, or if late, by one that did.
+func (f *Flow) answer(ctx context.Context, token string, late bool, take func(client uuid.UUID) error) (Answered, error) {
 	inv, err := f.Links.Find(ctx, token)
-	late := errors.Is(err, ErrLinkExpired) && event == provisioning.EventUnsubscribed
-	if err != nil && !late {
+	works := err == nil
+	if late && (errors.Is(err, ErrLinkExpired) || errors.Is(err, ErrLinkSpent)) {
+		err = nil
+	}
+	answered := Answered{Invitation: inv}
+	if err != nil || inv.RevokedAt != nil {
+		return answered, err
+	}
+	if err := take(inv.ClientID); err != nil {
+		return answered, err
+	}
+	// Who was opted out before meant it: a robot that presses everything must not be offered the way back.
+	if !works || inv.OptedOut != nil {
+		return answered, nil
+	}
+	after, err := f.Links.Find(ctx, token)
+	if err == nil && after.OptedOutAt != nil {
+		answered.Undo = *after.OptedOutAt
+	}
+	return answered, err
+}
+
+// Undo takes back the opt-out that an answer has named, and no other. It returns the invitation as it is
+// then, and the errors of Decline.
+func (f *Flow) Undo(ctx context.Context, token string, made time.Time) (Invitation, error) {
+	inv, err := f.Links.Find(ctx, token)
+	if err != nil {
 		return inv, err
 	}
-	if inv.RevokedAt != nil {
-		return inv, nil
+	if err := provisioning.UndoOptOut(ctx, f.DB, inv.ClientID, made); err != nil {
+		return inv, err
 	}
-	_, err = provisioning.Advance(ctx, f.DB, provisioning.Change{
-		Client: inv.ClientID, Event: event, Actor: provisioning.ActorOwner,
-		To: provisioning.StageStalled, Reason: reason,
-	})
-	return inv, err
+	return f.Links.Find(ctx, token)
 }
 
-// Renew mails a fresh link to the address on record, at most one in RenewPause. It tells nobody
-// whether it did: the answer to a made-up token is the same.
+// Refer keeps whom the owner names as the right person, for an operator to decide; nobody is mailed by
+// it. It returns the errors of Decline and of provisioning.Refer.
+func (f *Flow) Refer(ctx context.Context, token string, to provisioning.Owner, note string) (Invitation, error) {
+	inv, err := f.Links.Find(ctx, token)
+	if err != nil {
+		return inv, err
+	}
+	return inv, provisioning.Refer(ctx, f.DB, inv.ClientID, to, note)
+}
+
+// Renew mails a fresh link to the address on record, as often as RenewPause and RenewsADay allow, also to
+// an owner who opted out: now somebody asks. An address that bounced gets none. Nobody is told whether a
+// mail goes out: the answer to a made-up token is the same.
 func (f *Flow) Renew(ctx context.Context, token string) error {
 	inv, err := f.Links.Find(ctx, token)
 	switch {
@@ -55,6 +110,8 @@ func (f *Flow) Renew(ctx context.Context, token string) error {
 		return nil
 	case err != nil && !errors.Is(err, ErrLinkExpired):
 		return err
+	case inv.Reason != nil && *inv.Reason == provisioning.ReasonBounced:
+		return nil
 	}
 	tx, err := f.DB.Begin(ctx)
 	if err != nil {
@@ -65,18 +122,17 @@ func (f *Flow) Renew(ctx context.Context, token string) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('renew ' || $1, 0))`, inv.ClientID.String()); err != nil {
 		return fmt.Errorf("renew the invitation: %w", err)
 	}
-	var recent bool
+	var enough bool
 	err = tx.QueryRow(ctx, `
-		SELECT EXISTS (
-			SELECT FROM events
-			WHERE client_id = $1
-				AND kind = 'renewed'
-				AND at > now() - make_interval(secs => $2)
-		)`, inv.ClientID, RenewPause.Seconds()).Scan(&recent)
+		SELECT count(*) >= $3 OR coalesce(max(at) > now() - make_interval(secs => $2), false)
+		FROM events
+		WHERE client_id = $1
+			AND kind = 'renewed'
+			AND at > now() - interval '24 hours'`, inv.ClientID, RenewPause.Seconds(), RenewsADay).Scan(&enough)
 	if err != nil {
 		return fmt.Errorf("renew the invitation: %w", err)
 	}
-	if recent {
+	if enough {
 		return nil
 	}
 	inviter := *f.Inviter

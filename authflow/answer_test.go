@@ -26,23 +26,76 @@ func TestDecline(t *testing.T) {
 		t.Fatalf("%+v, %v", inv, err)
 	}
 	b.isAt(t, "ACME", "stalled/declined")
+	b.optedOut(t, "ACME", "declined")
 	b.history(t, "ACME", "declined by owner → stalled/declined")
-	// People change their minds.
-	b.ends(t, b.begin(t, token).back(), authflow.OutcomeConnected)
+	// People change their minds. A press of Continue is not yet proof: a robot may have pressed.
+	walk := b.begin(t, token)
+	b.optedOut(t, "ACME", "declined")
+	b.ends(t, walk.back(), authflow.OutcomeConnected)
+	b.optedOut(t, "ACME", "")
 
-	if _, err := b.Decline(t.Context(), token); !errors.Is(err, authflow.ErrLinkSpent) {
-		t.Errorf("after success: error %v, want ErrLinkSpent", err)
-	}
+	b.takesNoAnswers(t, token, authflow.ErrLinkSpent)
 	b.isAt(t, "ACME", "authorized")
 	late := b.token(t, "BLOOM")
 	b.clock.advance(authflow.InvitationLife)
-	if _, err := b.Decline(t.Context(), late); !errors.Is(err, authflow.ErrLinkExpired) {
-		t.Errorf("too late: error %v, want ErrLinkExpired", err)
-	}
-	if _, err := b.Decline(t.Context(), "made-up"); !errors.Is(err, authflow.ErrLinkUnknown) {
-		t.Errorf("made up: error %v, want ErrLinkUnknown", err)
-	}
+	b.takesNoAnswers(t, late, authflow.ErrLinkExpired)
+	b.takesNoAnswers(t, "made-up", authflow.ErrLinkUnknown)
 	b.isAt(t, "BLOOM", "imported")
+}
+
+// takesNoAnswers checks that the link takes none but that its owner wants no mails.
+func (b *testBundle) takesNoAnswers(t *testing.T, token string, want error) {
+	t.Helper()
+	_, decline := b.Decline(t.Context(), token)
+	_, notMe := b.NotMe(t.Context(), token)
+	_, refer := b.Refer(t.Context(), token, provisioning.Owner{Email: "eve@yoga.example"}, "")
+	_, undo := b.Undo(t.Context(), token, time.Time{})
+	for name, err := range map[string]error{"Decline": decline, "NotMe": notMe, "Refer": refer, "Undo": undo} {
+		if !errors.Is(err, want) {
+			t.Errorf("%s: error %v, want %v", name, err, want)
+		}
+	}
+	if n := b.count(t, `SELECT count(*) FROM referrals`); n > 0 {
+		t.Errorf("%d referrals", n)
+	}
+}
+
+// optedOut checks how the owner of a client opted out.
+func (b *testBundle) optedOut(t *testing.T, ref string, want provisioning.OptedOut) {
+	t.Helper()
+	c := b.client(t, ref)
+	if (c.OptedOut == nil) != (want == "") || c.OptedOut != nil && *c.OptedOut != want {
+		t.Errorf("the owner of %s opted out as %v, want %q", ref, c.OptedOut, want)
+	}
+}
+
+func TestNotMe(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.token(t, "ACME")
+	if _, err := b.NotMe(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	b.optedOut(t, "ACME", "declined")
+	if _, err := b.Refer(t.Context(), token, provisioning.Owner{Email: "eve@yoga.example"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	b.history(t, "ACME", "not_me by owner → stalled/declined", "referred by owner")
+	b.mails(t)
+	// The link may have been passed on to the right person.
+	b.ends(t, b.begin(t, token).back(), authflow.OutcomeConnected)
+}
+
+// A no at the provider calls for other words, not for silence.
+func TestDeniedIsNotOptedOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.token(t, "ACME")
+	denied := b.begin(t, token).back()
+	denied.Code, denied.Error = "", "access_denied"
+	b.ends(t, denied, authflow.OutcomeDeclined)
+	b.isAt(t, "ACME", "stalled/declined")
+	b.optedOut(t, "ACME", "")
 }
 
 func TestUnsubscribe(t *testing.T) {
@@ -56,10 +109,24 @@ func TestUnsubscribe(t *testing.T) {
 	}
 	b.isAt(t, "ACME", "stalled/unsubscribed")
 	b.history(t, "ACME", "unsubscribed by owner → stalled/unsubscribed", "unsubscribed by owner")
-	b.ends(t, b.begin(t, acme).back(), authflow.OutcomeConnected)
-	if _, err := b.Unsubscribe(t.Context(), acme); !errors.Is(err, authflow.ErrLinkSpent) {
-		t.Errorf("after success: error %v, want ErrLinkSpent", err)
+	if _, err := b.Decline(t.Context(), acme); err != nil {
+		t.Fatal(err)
 	}
+	b.ends(t, b.begin(t, acme).back(), authflow.OutcomeConnected)
+	b.optedOut(t, "ACME", "unsubscribed") // Consent is about the account, not about mails.
+
+	// A link that is spent is still in the mails that it came by.
+	spent := b.token(t, "YOGA-2")
+	b.provider.says(provisioning.Account{ID: "acct-fay", ContactEmail: "fay@yoga.example"})
+	b.ends(t, b.begin(t, spent).back(), authflow.OutcomeConnected)
+	for _, again := range []bool{false, true} {
+		answered, err := b.Unsubscribe(t.Context(), spent)
+		if err != nil || !answered.Undo.IsZero() {
+			t.Errorf("after success, again %t: %+v, %v", again, answered, err)
+		}
+	}
+	b.isAt(t, "YOGA-2", "authorized")
+	b.optedOut(t, "YOGA-2", "unsubscribed")
 
 	// Who has the mail to an earlier address does not speak for the owner.
 	b.imports(t, "ref,name,owner_email\nCAFE,Café Lumière,cora@chain.example\n")
@@ -67,10 +134,11 @@ func TestUnsubscribe(t *testing.T) {
 		t.Errorf("revoked: %+v, %v", inv, err)
 	}
 	b.isAt(t, "CAFE", "imported")
+	b.optedOut(t, "CAFE", "")
 
 	b.clock.advance(2 * authflow.InvitationLife)
-	if _, err := b.Unsubscribe(t.Context(), bloom); err != nil {
-		t.Errorf("too late for anything else: %v", err)
+	if answered, err := b.Unsubscribe(t.Context(), bloom); err != nil || !answered.Undo.IsZero() {
+		t.Errorf("too late for anything else: %+v, %v", answered, err)
 	}
 	b.isAt(t, "BLOOM", "stalled/unsubscribed")
 	if _, err := b.Unsubscribe(t.Context(), "made-up"); !errors.Is(err, authflow.ErrLinkUnknown) {
@@ -78,10 +146,46 @@ func TestUnsubscribe(t *testing.T) {
 	}
 }
 
+// Whoever has just pressed can take it back; whatever presses later cannot take back what a person meant.
+func TestUndo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.token(t, "ACME")
+	b.begin(t, token)
+	for _, answer := range []func(context.Context, string) (authflow.Answered, error){b.Decline, b.NotMe, b.Unsubscribe} {
+		answered, err := answer(t.Context(), token)
+		if err != nil || answered.Undo.IsZero() {
+			t.Fatalf("%+v, %v", answered, err)
+		}
+		for range 2 { // The page may be sent again.
+			inv, err := b.Undo(t.Context(), token, answered.Undo)
+			if err != nil || inv.OptedOut != nil {
+				t.Errorf("%+v, %v", inv, err)
+			}
+		}
+		b.isAt(t, "ACME", "started")
+	}
+	meant, err := b.Decline(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range []func(context.Context, string) (authflow.Answered, error){b.Decline, b.NotMe, b.Unsubscribe} {
+		robot, err := answer(t.Context(), token)
+		if err != nil || !robot.Undo.IsZero() {
+			t.Errorf("a robot is shown the way back: %+v, %v", robot, err)
+		}
+	}
+	inv, err := b.Undo(t.Context(), token, meant.Undo)
+	if err != nil || inv.OptedOut == nil || *inv.OptedOut != provisioning.OptedOutUnsubscribed {
+		t.Errorf("an answer that came after is taken back: %+v, %v", inv, err)
+	}
+	b.optedOut(t, "ACME", "unsubscribed")
+}
+
 // mails checks the messages that are queued or sent, oldest first, as "client: address".
 func (b *testBundle) mails(t *testing.T, want ...string) {
 	t.Helper()
-	rows, err := b.db.Query(t.Context(), `SELECT client_name || ': ' || to_address FROM messages ORDER BY id`)
+	rows, err := b.db.Query(t.Context(), `SELECT client_name || ': ' || to_address FROM messages WHERE kind <> 'thanks' ORDER BY id`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +201,7 @@ func (b *testBundle) mails(t *testing.T, want ...string) {
 // sent does as if all mails had gone out.
 func (b *testBundle) sent(t *testing.T) {
 	t.Helper()
-	if _, err := b.db.Exec(t.Context(), `UPDATE messages SET state = 'sent'`); err != nil {
+	if _, err := b.db.Exec(t.Context(), `UPDATE messages SET state = 'sent', ended_at = now()`); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -128,11 +232,52 @@ func TestRenew(t *testing.T) {
 	renew(token)
 	renew(b.Links.Token(fresh.ID))
 	b.mails(t, "Acme Bakery: ada@acme.example")
-	if _, err := b.db.Exec(t.Context(), `UPDATE events SET at = at - $1::interval`, authflow.RenewPause); err != nil {
+	pass := func(pause time.Duration) {
+		t.Helper()
+		if _, err := b.db.Exec(t.Context(), `UPDATE events SET at = at - $1::interval`, pause); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 * authflow.RenewsADay {
+		pass(authflow.RenewPause)
+		renew(token)
+	}
+	if n := b.count(t, `SELECT count(*) FROM messages`); n != authflow.RenewsADay {
+		t.Errorf("%d mails on one day", n)
+	}
+	pass(24 * time.Hour)
+	renew(token)
+	if n := b.count(t, `SELECT count(*) FROM messages`); n != authflow.RenewsADay+1 {
+		t.Errorf("%d mails on two days", n)
+	}
+}
+
+// Who opted out may ask for a link all the same, and stays opted out. To an address that bounced nothing is sent.
+func TestRenewForWhom(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	unsubscribed, declined, bounced := b.token(t, "ACME"), b.token(t, "BLOOM"), b.token(t, "CAFE")
+	if _, err := b.Unsubscribe(t.Context(), unsubscribed); err != nil {
 		t.Fatal(err)
 	}
-	renew(token)
-	b.mails(t, "Acme Bakery: ada@acme.example", "Acme Bakery: ada@acme.example")
+	if _, err := b.Decline(t.Context(), declined); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provisioning.Advance(t.Context(), b.db, provisioning.Change{
+		Client: b.client(t, "CAFE").ID, Event: provisioning.EventBounced, Actor: provisioning.ActorSystem,
+		To: provisioning.StageStalled, Reason: provisioning.ReasonBounced,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.clock.advance(authflow.InvitationLife)
+	for _, token := range []string{unsubscribed, declined, bounced} {
+		if err := b.Renew(t.Context(), token); err != nil {
+			t.Error(err)
+		}
+	}
+	b.mails(t, "Acme Bakery: ada@acme.example", "Bloom Florist: ben@bloom.example")
+	b.optedOut(t, "ACME", "unsubscribed")
+	b.optedOut(t, "BLOOM", "declined")
 }
 
 // Whoever presses, and with whatever link: the mail goes to the address on record, and the answer is

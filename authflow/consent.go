@@ -159,14 +159,15 @@ type Callback struct {
 
 // consent is a row of consents, as Callback reads it.
 type consent struct {
-	ID          uuid.UUID
-	ClientID    uuid.UUID
-	BrowserHash []byte
-	Verifier    []byte
-	TokenURL    string
-	ExpiresAt   time.Time
-	ClaimedAt   *time.Time
-	Outcome     *Outcome
+	ID           uuid.UUID
+	ClientID     uuid.UUID
+	InvitationID uuid.UUID
+	BrowserHash  []byte
+	Verifier     []byte
+	TokenURL     string
+	ExpiresAt    time.Time
+	ClaimedAt    *time.Time
+	Outcome      *Outcome
 }
 
 // Callback ends a walk. The consent is zero if the state is not one of ours. An error is ours, never
@@ -180,6 +181,7 @@ func (f *Flow) Callback(ctx context.Context, cb Callback) (uuid.UUID, Outcome, e
 		SELECT
 			id,
 			client_id,
+			invitation_id,
 			browser_hash,
 			verifier,
 			token_url,

@@ -20,8 +20,6 @@ import (
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
-	"github.com/countersign/countersign/provisioning/queue"
-	"github.com/countersign/countersign/templates"
 )
 
 // testBundle is the owner's walk on a database of its own, with the neighbours that the program plugs
@@ -49,16 +47,8 @@ func setup(t *testing.T) *testBundle {
 	db := pgtest.New(t)
 	clock := &clock{}
 	vault := parseKeys(t, authflow.GenerateVaultKey("k1"))
-	jobs, err := queue.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := templates.New()
-	if err != nil {
-		t.Fatal(err)
-	}
 	links := &authflow.Links{DB: db, Key: []byte("key of the links"), PublicURL: "https://connect.example.com", Now: clock.now}
-	mailer := &notify.Mailer{DB: db, Jobs: jobs, Linker: links, Templates: set, Now: clock.now, Log: slog.New(slog.DiscardHandler)}
+	mailer := &notify.Mailer{DB: db, Linker: links, Now: clock.now, Log: slog.New(slog.DiscardHandler)}
 	inviter := &provisioning.Inviter{DB: db, Linker: links, Mailer: mailer}
 	mailbox, err := provisioning.ParseMailbox("agency@example.com")
 	if err != nil {

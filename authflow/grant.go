@@ -91,6 +91,11 @@ func (f *Flow) storeOnce(ctx context.Context, c consent, t provisioning.Tokens, 
 	if err := endIn(ctx, tx, c, ending{outcome: v.outcome, found: account}, change); err != nil {
 		return "", err
 	}
+	if status == GrantActive {
+		if err := f.Inviter.Thank(ctx, tx, c.ClientID, c.InvitationID, account.Organization); err != nil {
+			return "", err
+		}
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return "", fmt.Errorf("store the grant: %w", err)
 	}

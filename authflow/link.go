@@ -139,6 +139,8 @@ type Invitation struct {
 	ExpiresAt   time.Time
 	SpentAt     *time.Time
 	RevokedAt   *time.Time
+	OptedOut    *provisioning.OptedOut // nil if the owner takes mails
+	OptedOutAt  *time.Time
 	LastOutcome *Outcome // of the latest walk that ended; nil if none has
 }
 
@@ -161,6 +163,8 @@ func (l *Links) find(ctx context.Context, where string, arg any) (Invitation, er
 			i.expires_at,
 			i.spent_at,
 			i.revoked_at,
+			c.opted_out,
+			c.opted_out_at,
 			(SELECT s.outcome FROM consents s WHERE s.invitation_id = i.id AND s.outcome IS NOT NULL ORDER BY s.id DESC LIMIT 1)
 		FROM invitations i
 		JOIN clients c ON c.id = i.client_id

@@ -5,24 +5,21 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
+	gosmtp "github.com/emersion/go-smtp"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/wneessen/go-mail"
 
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/mailsink"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
-	"github.com/countersign/countersign/provisioning/queue"
 )
 
 // acme is a roster of one client.
@@ -96,24 +93,23 @@ func (f *office) expect(t *testing.T, want outcome) {
 	}
 }
 
-// message returns the id of ACME's newest message.
-func (f *office) message(t *testing.T) uuid.UUID {
+// deliver lets the outbox send what is due until nothing is, and brings forward what waits for its turn.
+func (f *office) deliver(t *testing.T) {
 	t.Helper()
-	return ask[uuid.UUID](t, f, `SELECT id FROM messages ORDER BY created_at DESC LIMIT 1`)
+	f.exec(t, `UPDATE messages SET due_at = now() - interval '1 second' WHERE ended_at IS NULL`)
+	f.settle(t)
 }
 
-// deliver works the job of ACME's newest message once, without the queue.
-func (f *office) deliver(t *testing.T) error {
+// settle lets the outbox send what is due until nothing is.
+func (f *office) settle(t *testing.T) {
 	t.Helper()
-	return f.mailer.Work(t.Context(), queue.Running{Job: queue.Job{Kind: notify.JobMessage, Row: f.message(t)}})
-}
-
-// mustDeliver is deliver where the job comes to its end.
-func (f *office) mustDeliver(t *testing.T) {
-	t.Helper()
-	if err := f.deliver(t); err != nil {
-		t.Errorf("Work = %v", err)
-	}
+	stop := run(t, f.outbox)
+	defer stop()
+	eventually(t, "nothing is due", func() bool {
+		return !ask[bool](t, f, `
+			SELECT EXISTS (SELECT FROM messages WHERE ended_at IS NULL AND due_at <= clock_timestamp())
+				OR EXISTS (SELECT FROM messages WHERE sender_id IS NOT NULL)`)
+	})
 }
 
 // exec changes the database behind everybody's back.
@@ -149,23 +145,23 @@ func (f *office) expectMails(t *testing.T, n int) {
 }
 
 // senderFunc is a notify.Sender.
-type senderFunc func(context.Context, *mail.Msg) error
+type senderFunc func(context.Context, smtp.Envelope) error
 
-func (s senderFunc) Send(ctx context.Context, m *mail.Msg) error { return s(ctx, m) }
+func (s senderFunc) Send(ctx context.Context, e smtp.Envelope) error { return s(ctx, e) }
 
 // during runs do while a message is on its way.
 func (f *office) during(do func()) {
-	sender := f.mailer.Sender
-	f.mailer.Sender = senderFunc(func(ctx context.Context, m *mail.Msg) error {
+	sender := f.outbox.Sender
+	f.outbox.Sender = senderFunc(func(ctx context.Context, e smtp.Envelope) error {
 		do()
-		return sender.Send(ctx, m)
+		return sender.Send(ctx, e)
 	})
 }
 
 // answers are Rules that refuse everybody.
-func answers(code int, enhanced smtp.EnhancedCode, text string) func(from, to string) *smtp.SMTPError {
-	return func(string, string) *smtp.SMTPError {
-		return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
+func answers(code int, enhanced gosmtp.EnhancedCode, text string) func(from, to string) *gosmtp.SMTPError {
+	return func(string, string) *gosmtp.SMTPError {
+		return &gosmtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
 	}
 }
 
@@ -183,9 +179,12 @@ func TestInvitationsReachTheirOwners(t *testing.T) {
 	f := openOffice(t, mailsink.Options{})
 	f.imports(t, many(n))
 	f.work(t)
-	eventually(t, "all jobs end", func() bool {
-		return ask[int](t, f, `SELECT count(*) FROM river_job WHERE state = 'completed'`) == n
+	eventually(t, "all are sent", func() bool {
+		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == n
 	})
+	if left := ask[int](t, f, `SELECT count(sender_id) FROM messages`); left > 0 {
+		t.Errorf("%d claims are left", left)
+	}
 	owners := make(map[string]int)
 	for _, m := range f.received() {
 		owners[m.To[0]]++
@@ -210,7 +209,6 @@ func TestOutcomes(t *testing.T) {
 	tests := []struct {
 		name string
 		sink mailsink.Options
-		wait bool // the message waits for another attempt
 		want outcome
 		log  string // part of it; nothing if empty
 	}{
@@ -223,7 +221,7 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "no such user",
-			sink: mailsink.Options{Rules: func(string, string) *smtp.SMTPError { return mailsink.NoSuchUser() }},
+			sink: mailsink.Options{Rules: func(string, string) *gosmtp.SMTPError { return mailsink.NoSuchUser() }},
 			want: outcome{
 				Stage: "stalled", Reason: "bounced", State: notify.StateFailed, Attempts: 1, Error: "550 5.1.1 No such user here",
 				Events: "mail_refused", Counts: map[notify.Result]int{notify.ResultRefused: 1},
@@ -231,7 +229,7 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "refused by policy",
-			sink: mailsink.Options{Rules: answers(550, smtp.EnhancedCode{5, 7, 1}, "You are on a blocklist")},
+			sink: mailsink.Options{Rules: answers(550, gosmtp.EnhancedCode{5, 7, 1}, "You are on a blocklist")},
 			want: outcome{
 				Stage: "imported", State: notify.StateFailed, Attempts: 1, Error: "550 5.7.1 You are on a blocklist",
 				Events: "mail_failed", Counts: map[notify.Result]int{notify.ResultFailed: 1},
@@ -241,7 +239,6 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "not now",
 			sink: mailsink.Options{Rules: mailsink.Greylist(1)},
-			wait: true,
 			want: outcome{
 				Stage: "imported", State: notify.StateDeferred, Attempts: 1, Error: "451 4.7.1 Greylisted, please try again later",
 				Events: "mail_deferred", Counts: map[notify.Result]int{notify.ResultDeferred: 1},
@@ -250,19 +247,17 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "not let in",
 			sink: mailsink.Options{Username: "agency", Password: "secret"},
-			wait: true,
 			want: outcome{
 				Stage: "imported", State: notify.StateDeferred, Attempts: 1, Error: "530 5.7.0 Authentication required",
 				Events: "mail_deferred", Counts: map[notify.Result]int{notify.ResultDeferred: 1},
 			},
-			log: "mail cannot be sent until its settings are corrected",
+			log: "the mail server does not let us in",
 		},
 		{
 			name: "answer lost",
 			sink: mailsink.Options{Faults: once(mailsink.LoseAnswer)},
-			wait: true,
 			want: outcome{
-				Stage: "imported", State: notify.StateDeferred, Attempts: 1, Unknown: 1, Error: "end of message", Events: "mail_deferred",
+				Stage: "imported", State: notify.StateUnknown, Attempts: 1, Unknown: 1, Error: "end of message", Events: "mail_deferred",
 				Counts: map[notify.Result]int{notify.ResultDeferred: 1, notify.ResultRepeated: 1},
 			},
 		},
@@ -272,18 +267,11 @@ func TestOutcomes(t *testing.T) {
 			t.Parallel()
 			f := openOffice(t, tt.sink)
 			f.imports(t, acme)
-			if err := f.deliver(t); (err != nil) != tt.wait {
-				t.Errorf("Work = %v", err)
-			}
+			f.deliver(t)
 			f.expect(t, tt.want)
 			if log := f.log.String(); !strings.Contains(log, tt.log) || tt.log == "" && log != "" {
 				t.Errorf("the log says:\n%s", log)
 			}
-			if tt.wait {
-				return
-			}
-			f.mustDeliver(t) // The job may come back, but there is nothing left to do.
-			f.expect(t, tt.want)
 		})
 	}
 }
@@ -296,9 +284,7 @@ func TestUnreachableServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := f.deliver(t); err == nil {
-			t.Error("Work = nil")
-		}
+		f.deliver(t)
 	}
 	f.expect(t, outcome{
 		Stage: "imported", State: notify.StateDeferred, Attempts: 3, Error: "connect", Events: "mail_deferred", // once
@@ -312,7 +298,7 @@ func TestMessageThatCannotBeComposed(t *testing.T) {
 	f.imports(t, acme)
 	f.exec(t, `UPDATE messages SET to_address = 'maria@acme.example>'`)
 	f.exec(t, `UPDATE clients SET owner_email = 'maria@acme.example>'`)
-	f.mustDeliver(t)
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "imported", State: notify.StateFailed, Attempts: 1, Error: `recipient "maria@acme.example>"`, Events: "mail_failed",
 		Counts: map[notify.Result]int{notify.ResultFailed: 1},
@@ -326,8 +312,8 @@ func TestCapitalsBeyondASCII(t *testing.T) {
 	f.imports(t, acme)
 	f.exec(t, `UPDATE messages SET to_address = 'JÖRG@acme.example'`)
 	f.exec(t, `UPDATE clients SET owner_email = 'JÖRG@acme.example'`)
-	f.mailer.Sender = senderFunc(func(context.Context, *mail.Msg) error { return nil })
-	f.mustDeliver(t)
+	f.outbox.Sender = senderFunc(func(context.Context, smtp.Envelope) error { return nil })
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "invited", State: notify.StateSent, Attempts: 1, Events: "mail_accepted",
 		Counts: map[notify.Result]int{notify.ResultAccepted: 1},
@@ -339,12 +325,10 @@ func TestErrorThatADatabaseRefuses(t *testing.T) {
 	t.Parallel()
 	f := openOffice(t, mailsink.Options{})
 	f.imports(t, acme)
-	f.mailer.Sender = senderFunc(func(context.Context, *mail.Msg) error {
-		return &notify.SendError{Kind: notify.Temporary, Err: errors.New("short response: \x00\xff")}
+	f.outbox.Sender = senderFunc(func(context.Context, smtp.Envelope) error {
+		return &smtp.Error{Kind: smtp.Temporary, Step: "RCPT TO", Err: errors.New("short response: \x00\xff")}
 	})
-	if err := f.deliver(t); err == nil {
-		t.Error("Work = nil")
-	}
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "imported", State: notify.StateDeferred, Attempts: 1, Error: "short response: ??", Events: "mail_deferred",
 		Counts: map[notify.Result]int{notify.ResultDeferred: 1},
@@ -356,116 +340,59 @@ func TestGivenUpAfterFiveDays(t *testing.T) {
 	f := openOffice(t, mailsink.Options{Rules: mailsink.Greylist(100)})
 	f.imports(t, acme)
 	day := func(n float64) {
-		f.mailer.Now = func() time.Time { return time.Now().Add(time.Duration(n * float64(24*time.Hour))) }
+		f.outbox.Now = func() time.Time { return time.Now().Add(time.Duration(n * float64(24*time.Hour))) }
 	}
 	day(4.9)
-	if err := f.deliver(t); err == nil {
-		t.Error("Work = nil")
-	}
+	f.deliver(t)
 	day(5.1)
-	f.mustDeliver(t)
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "imported", State: notify.StateFailed, Attempts: 2, Error: "451 4.7.1", Events: "mail_deferred mail_failed",
 		Counts: map[notify.Result]int{notify.ResultDeferred: 1, notify.ResultFailed: 1},
 	})
 }
 
-// TestPauses lets the queue itself run a message that is refused for now, again and again, and looks
-// at the times that it sets. Only the waiting is cut short.
+// TestPauses has a message refused for now, again and again, and looks for how long it waits. Only the
+// waiting is cut short.
 func TestPauses(t *testing.T) {
 	t.Parallel()
 	want := []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 135 * time.Second}
 	f := openOffice(t, mailsink.Options{Rules: mailsink.Greylist(len(want))})
 	f.imports(t, acme)
-	f.work(t)
 	for n, pause := range want {
-		eventually(t, "the message is deferred", func() bool {
-			return ask[bool](t, f, `
-				SELECT EXISTS (
-					SELECT
-					FROM messages m
-					JOIN river_job j ON j.state IN ('available', 'scheduled') AND j.scheduled_at > m.attempted_at + interval '3 seconds'
-					WHERE m.state = 'deferred' AND m.attempts = $1
-				)`, n+1)
-		})
-		got := ask[time.Duration](t, f, `SELECT scheduled_at - (SELECT attempted_at FROM messages) FROM river_job`)
-		// A fifth less or more, and the time that the attempt itself took.
-		if got < pause*8/10 || got > pause*12/10+2*time.Second {
+		f.deliver(t)
+		got := ask[time.Duration](t, f, `SELECT due_at - attempted_at FROM messages WHERE state = 'deferred'`)
+		if got < pause*8/10 || got > pause*12/10 { // A fifth less or more.
 			t.Errorf("after attempt %d it waits for %s, want about %s", n+1, got, pause)
 		}
-		f.exec(t, `UPDATE river_job SET state = 'available', scheduled_at = clock_timestamp()`)
 	}
-	eventually(t, "the message is sent", func() bool { return f.look(t).State == notify.StateSent })
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "invited", State: notify.StateSent, Attempts: len(want) + 1, Events: "mail_deferred mail_accepted",
 		Counts: map[notify.Result]int{notify.ResultDeferred: len(want), notify.ResultAccepted: 1},
 	})
-	if burnt := ask[int](t, f, `SELECT attempt FROM river_job`); burnt != 1 {
-		t.Errorf("the job has used up %d attempts, want 1", burnt)
-	}
 	f.expectMails(t, 1)
 }
 
 func TestRetrySendsTheSameBytes(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		hide func(*testing.T, *office) // what hides the outcome of the first attempt
-		want outcome
-	}{
-		"answer lost": {
-			hide: func(t *testing.T, f *office) {
-				t.Helper()
-				if err := f.deliver(t); err == nil {
-					t.Error("Work = nil, want later")
-				}
-			},
-			want: outcome{
-				Stage: "invited", State: notify.StateSent, Attempts: 2, Unknown: 1, Events: "mail_deferred mail_accepted",
-				Counts: map[notify.Result]int{notify.ResultDeferred: 1, notify.ResultRepeated: 1, notify.ResultAccepted: 1},
-			},
-		},
-		"crash": {
-			hide: func(t *testing.T, f *office) {
-				t.Helper()
-				crashing := *f.mailer
-				crashing.Sender = senderFunc(func(ctx context.Context, m *mail.Msg) error {
-					if err := f.mailer.Sender.Send(ctx, m); err != nil {
-						t.Error(err)
-					}
-					runtime.Goexit()
-					return nil
-				})
-				job := queue.Running{Job: queue.Job{Row: f.message(t)}}
-				var worker sync.WaitGroup
-				worker.Go(func() { _ = crashing.Work(t.Context(), job) })
-				worker.Wait()
-			},
-			want: outcome{
-				Stage: "invited", State: notify.StateSent, Attempts: 2, Unknown: 1, Events: "mail_repeated mail_accepted",
-				Counts: map[notify.Result]int{notify.ResultRepeated: 1, notify.ResultAccepted: 1},
-			},
-		},
+	f := openOffice(t, mailsink.Options{Faults: once(mailsink.LoseAnswer)})
+	f.imports(t, acme)
+	f.deliver(t)
+	if wait := ask[time.Duration](t, f, `SELECT due_at - attempted_at FROM messages`); wait < 30*time.Second {
+		t.Errorf("it waits for %s, want at least half a minute: the server may still be at work with it", wait)
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var faults func(mailsink.Message) mailsink.Fault
-			if name == "answer lost" {
-				faults = once(mailsink.LoseAnswer)
-			}
-			f := openOffice(t, mailsink.Options{Faults: faults})
-			f.imports(t, acme)
-			tt.hide(t, f)
-			f.mustDeliver(t)
-			f.expect(t, tt.want)
-			mails := f.received()
-			if len(mails) != 2 {
-				t.Fatalf("%d mails, want 2", len(mails))
-			}
-			if mails[0].MessageID == "" || !bytes.Equal(mails[0].Raw, mails[1].Raw) {
-				t.Errorf("the second mail differs (-first +second):\n%s", gocmp.Diff(string(mails[0].Raw), string(mails[1].Raw)))
-			}
-		})
+	f.deliver(t)
+	f.expect(t, outcome{
+		Stage: "invited", State: notify.StateSent, Attempts: 2, Unknown: 1, Events: "mail_deferred mail_accepted",
+		Counts: map[notify.Result]int{notify.ResultDeferred: 1, notify.ResultRepeated: 1, notify.ResultAccepted: 1},
+	})
+	mails := f.received()
+	if len(mails) != 2 {
+		t.Fatalf("%d mails, want 2", len(mails))
+	}
+	if mails[0].MessageID == "" || !bytes.Equal(mails[0].Raw, mails[1].Raw) {
+		t.Errorf("the second mail differs (-first +second):\n%s", gocmp.Diff(string(mails[0].Raw), string(mails[1].Raw)))
 	}
 }
 
@@ -524,14 +451,14 @@ func TestUnwantedMessageIsCancelled(t *testing.T) {
 		},
 	}
 	for name, tt := range tests {
-		for _, state := range []notify.State{notify.StateQueued, notify.StateDeferred, notify.StateSending} {
+		for _, state := range []notify.State{notify.StateQueued, notify.StateDeferred, notify.StateUnknown} {
 			t.Run(name+"/"+string(state), func(t *testing.T) {
 				t.Parallel()
 				f := openOffice(t, mailsink.Options{})
 				f.imports(t, acme)
 				tt.happens(t, f)
 				f.exec(t, `UPDATE messages SET state = $1`, state)
-				f.mustDeliver(t)
+				f.deliver(t)
 				want := tt.want
 				want.State = notify.StateCancelled
 				want.Events += "mail_cancelled"
@@ -546,7 +473,7 @@ func TestKnowinglyInvitedAgain(t *testing.T) {
 	t.Parallel()
 	f := openOffice(t, mailsink.Options{})
 	f.imports(t, acme)
-	f.mustDeliver(t)
+	f.deliver(t)
 	f.advance(t, provisioning.Change{
 		Event: provisioning.EventDeclined, Actor: provisioning.ActorOwner, To: provisioning.StageStalled, Reason: provisioning.ReasonDeclined,
 	})
@@ -554,7 +481,7 @@ func TestKnowinglyInvitedAgain(t *testing.T) {
 	if err != nil || invited.Queued != 1 {
 		t.Fatalf("Invite = %+v, %v", invited, err)
 	}
-	f.mustDeliver(t)
+	f.deliver(t)
 	f.expect(t, outcome{
 		Stage: "invited", State: notify.StateSent, Attempts: 1, Events: "mail_accepted",
 		Counts: map[notify.Result]int{notify.ResultAccepted: 2},
@@ -567,14 +494,14 @@ func TestKnowinglyInvitedAgain(t *testing.T) {
 func TestOwnerChangesWhileTheMailIsOnItsWay(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		rules func(from, to string) *smtp.SMTPError
+		rules func(from, to string) *gosmtp.SMTPError
 		want  outcome
 	}{
 		"accepted": {nil, outcome{
 			Stage: "imported", State: notify.StateSent, Attempts: 1, Events: "owner_changed updated mail_accepted",
 			Counts: map[notify.Result]int{notify.ResultAccepted: 1},
 		}},
-		"refused": {func(string, string) *smtp.SMTPError { return mailsink.NoSuchUser() }, outcome{
+		"refused": {func(string, string) *gosmtp.SMTPError { return mailsink.NoSuchUser() }, outcome{
 			Stage: "imported", State: notify.StateFailed, Attempts: 1, Error: "5.1.1", Events: "owner_changed updated mail_refused",
 			Counts: map[notify.Result]int{notify.ResultRefused: 1},
 		}},
@@ -584,7 +511,7 @@ func TestOwnerChangesWhileTheMailIsOnItsWay(t *testing.T) {
 			f := openOffice(t, mailsink.Options{Rules: tt.rules})
 			f.imports(t, acme)
 			f.during(func() { f.imports(t, strings.Replace(acme, "maria@", "new@", 1)) })
-			f.mustDeliver(t)
+			f.deliver(t)
 			f.expect(t, tt.want)
 		})
 	}
@@ -595,81 +522,65 @@ func TestClientDeletedWhileTheMailIsOnItsWay(t *testing.T) {
 	f := openOffice(t, mailsink.Options{})
 	f.imports(t, acme)
 	f.during(func() { f.exec(t, `DELETE FROM clients`) })
-	id := f.message(t)
-	for range 2 {
-		if err := f.mailer.Work(t.Context(), queue.Running{Job: queue.Job{Row: id}}); err != nil {
-			t.Errorf("Work = %v", err)
-		}
-	}
+	f.deliver(t)
 	f.expectMails(t, 1)
+	if log := f.log.String(); log != "" {
+		t.Errorf("the log says:\n%s", log)
+	}
 }
 
-// database is the real one, but fails when it is told to.
+// database is the real one, but fails once when it is told to.
 type database struct {
 	provisioning.DB
 
-	begin  func() error // before a transaction; an error fails it
-	commit func() error // after a commit; an error is what the committer gets to hear
+	begin  atomic.Bool // the next transaction cannot begin
+	commit atomic.Bool // the next commit happens, but nobody gets to hear of it
 }
 
+var errGone = errors.New("the connection is gone")
+
 func (d *database) Begin(ctx context.Context) (pgx.Tx, error) {
-	if d.begin != nil {
-		if err := d.begin(); err != nil {
-			return nil, err
-		}
+	if d.begin.CompareAndSwap(true, false) {
+		return nil, errGone
 	}
 	tx, err := d.DB.Begin(ctx)
-	return transaction{tx, d.commit}, err
+	return transaction{tx, d}, err
 }
 
 type transaction struct {
 	pgx.Tx
 
-	commit func() error
+	db *database
 }
 
 func (tx transaction) Commit(ctx context.Context) error {
 	err := tx.Tx.Commit(ctx)
-	if tx.commit != nil {
-		err = cmp.Or(err, tx.commit())
+	if tx.db.commit.CompareAndSwap(true, false) {
+		err = cmp.Or(err, errGone)
 	}
 	return err
-}
-
-// interrupted is the real one, in which something else happens before a statement of its own.
-type interrupted struct {
-	provisioning.DB
-
-	by func()
-}
-
-func (d interrupted) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	d.by()
-	return d.DB.Exec(ctx, sql, args...)
 }
 
 // TestOutcomeSurvivesTheDatabase: while the process lives, no failure of the database makes it forget
 // that a mail was accepted.
 func TestOutcomeSurvivesTheDatabase(t *testing.T) {
 	t.Parallel()
-	fails := func() func() error {
-		gone := errors.New("the connection is gone")
-		return func() error {
-			defer func() { gone = nil }()
-			return gone
-		}
-	}
-	for name, db := range map[string]*database{
-		"away":               {begin: fails()},
-		"commit unconfirmed": {commit: fails()},
+	for name, fail := range map[string]func(*database){
+		"away":               func(d *database) { d.begin.Store(true) },
+		"commit unconfirmed": func(d *database) { d.commit.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := openOffice(t, mailsink.Options{})
 			f.imports(t, acme)
-			db.DB = f.pool
-			f.mailer.DB = db
-			f.mustDeliver(t)
+			db := &database{DB: f.pool}
+			f.outbox.DB, f.outbox.Connections = db, 1
+			f.during(func() {
+				// What is claimed meanwhile must not be what fails.
+				f.exec(t, `UPDATE mail_switch SET paused_at = now()`)
+				fail(db)
+			})
+			f.deliver(t)
 			want := outcome{Stage: "invited", State: notify.StateSent, Attempts: 1, Events: "mail_accepted"}
 			if name == "away" { // Nobody counts what nobody confirmed.
 				want.Counts = map[notify.Result]int{notify.ResultAccepted: 1}
@@ -680,24 +591,123 @@ func TestOutcomeSurvivesTheDatabase(t *testing.T) {
 	}
 }
 
-// TestAttemptOfAMessageThatHasGoneOn lets another worker send the message between the look at it and the attempt.
-func TestAttemptOfAMessageThatHasGoneOn(t *testing.T) {
+// TestInviterAndOutboxDoNotWaitCrosswise has an inviter hold a client to whom a mail is due.
+func TestInviterAndOutboxDoNotWaitCrosswise(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, acme+"OTHER,Other Shop,,owner@other.example\n")
+	client := ask[uuid.UUID](t, f, `SELECT id FROM clients WHERE ref = 'ACME'`)
+	invitation := ask[uuid.UUID](t, f, `SELECT id FROM invitations WHERE client_id = $1`, client)
+	f.work(t)
+	err := pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `SELECT FROM clients WHERE id = $1 FOR UPDATE`, client); err != nil {
+			return err
+		}
+		f.exec(t, `UPDATE messages SET due_at = now()`)
+		eventually(t, "others have their mail", func() bool {
+			return ask[bool](t, f, `SELECT EXISTS (SELECT FROM messages WHERE to_address = 'owner@other.example' AND state = 'sent')`)
+		})
+		already, err := f.mailer.Queue(t.Context(), tx, []provisioning.Letter{{
+			Client: client, Invitation: invitation, Kind: provisioning.LetterInvitation, ToAddress: "maria@acme.example", ClientName: "Acme Bakery",
+		}})
+		if len(already) != 1 {
+			t.Errorf("Queue = %v, want the client: a mail is on its way", already)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the message is sent", func() bool { return f.look(t).State == notify.StateSent })
+}
+
+func TestQueueSkipsClientsWithAMailOnItsWay(t *testing.T) {
+	t.Parallel()
+	for state, pending := range map[notify.State]bool{
+		notify.StateQueued: true, notify.StateUnknown: true, notify.StateDeferred: true,
+		notify.StateSent: false, notify.StateFailed: false, notify.StateCancelled: false,
+	} {
+		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
+			f := openOffice(t, mailsink.Options{})
+			f.imports(t, acme)
+			f.exec(t, `UPDATE messages SET state = $1, ended_at = CASE WHEN $1 IN ('sent', 'failed', 'cancelled') THEN now() END`, state)
+			f.imports(t, acme+"NEW,New Shop,,owner@new.example\n")
+			want := 3
+			if pending {
+				want = 2
+			}
+			if got := ask[int](t, f, `SELECT count(*) FROM messages`); got != want {
+				t.Errorf("%d messages, want %d", got, want)
+			}
+		})
+	}
+}
+
+// TestAStepIsTakenOnce: an invitation is mailed once, and each of its reminders.
+func TestAStepIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	f := openOffice(t, mailsink.Options{})
 	f.imports(t, acme)
-	other := *f.mailer
-	job := queue.Running{Job: queue.Job{Row: f.message(t)}}
-	f.mailer.DB = interrupted{f.pool, func() {
-		if err := other.Work(t.Context(), job); err != nil {
-			t.Errorf("the other worker: %v", err)
-		}
-	}}
-	if err := f.deliver(t); err == nil {
-		t.Error("Work = nil, want to look again later")
+	f.deliver(t)
+	letter := provisioning.Letter{
+		Client: ask[uuid.UUID](t, f, `SELECT id FROM clients`), Invitation: ask[uuid.UUID](t, f, `SELECT id FROM invitations`),
+		ToAddress: "maria@acme.example", ClientName: "Acme Bakery",
 	}
-	f.expect(t, outcome{
-		Stage: "invited", State: notify.StateSent, Attempts: 1, Events: "mail_accepted",
-		Counts: map[notify.Result]int{notify.ResultAccepted: 1},
+	queue := func(kind provisioning.LetterKind, number int) (stored bool) {
+		t.Helper()
+		letter.Kind, letter.Number = kind, number
+		err := pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+			already, err := f.mailer.Queue(t.Context(), tx, []provisioning.Letter{letter})
+			stored = len(already) == 0
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored
+	}
+	cancel := func() {
+		t.Helper()
+		err := pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+			return f.mailer.Cancel(t.Context(), tx, []uuid.UUID{letter.Client})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if queue(provisioning.LetterInvitation, 0) {
+		t.Error("an invitation was mailed and is queued again")
+	}
+	if !queue(provisioning.LetterReminder, 1) {
+		t.Error("the first reminder is not queued")
+	}
+	cancel()
+	if !queue(provisioning.LetterReminder, 1) {
+		t.Error("a reminder was cancelled and cannot be queued again")
+	}
+	if !queue(provisioning.LetterThanks, 0) {
+		t.Error("a thank-you waits for a reminder")
+	}
+	cancel()
+	if kinds := ask[[]string](t, f, `SELECT array_agg(kind) FROM messages WHERE ended_at IS NULL`); len(kinds) != 1 || kinds[0] != "thanks" {
+		t.Errorf("what is left to send: %v, want thanks", kinds)
+	}
+}
+
+func TestCancelLeavesWhatHasBegun(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, acme+"OTHER,Other Shop,,owner@other.example\n")
+	f.exec(t, `UPDATE messages SET sender_id = gen_random_uuid() WHERE to_address = 'owner@other.example'`)
+	err := pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+		return f.mailer.Cancel(t.Context(), tx, ask[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM clients`))
 	})
-	f.expectMails(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.expect(t, outcome{Stage: "imported", State: notify.StateCancelled})
+	if got := ask[notify.State](t, f, `SELECT state FROM messages WHERE to_address = 'owner@other.example'`); got != notify.StateQueued {
+		t.Errorf("the message on its way is %s", got)
+	}
 }

@@ -1,10 +1,19 @@
 package notify_test
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"testing"
 
 	"github.com/countersign/countersign/migrations/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *replica != "" {
+		fmt.Fprintln(os.Stderr, beReplica())
+		os.Exit(1)
+	}
+	os.Exit(pgtest.Main(m))
+}

@@ -19,20 +19,22 @@ import (
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/mailsink"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
-	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/templates"
 )
 
 // office is an agency's whole mail: a database, a mailer, and the mail server of all owners.
 type office struct {
-	pool     *pgxpool.Pool
-	store    *provisioning.Store
-	inviter  *provisioning.Inviter
-	importer *provisioning.Importer
-	mailer   *notify.Mailer
-	sink     *mailsink.Sink
-	log      *journal
+	pool       *pgxpool.Pool
+	store      *provisioning.Store
+	inviter    *provisioning.Inviter
+	importer   *provisioning.Importer
+	stationery *notify.Stationery
+	mailer     *notify.Mailer
+	outbox     *notify.Outbox
+	sink       *mailsink.Sink
+	log        *journal
 
 	mu     sync.Mutex
 	counts map[notify.Result]int
@@ -40,10 +42,6 @@ type office struct {
 
 func openOffice(tb testing.TB, o mailsink.Options) *office {
 	tb.Helper()
-	jobs, err := queue.New()
-	if err != nil {
-		tb.Fatal(err)
-	}
 	set, err := templates.New()
 	if err != nil {
 		tb.Fatal(err)
@@ -65,7 +63,7 @@ func openOffice(tb testing.TB, o mailsink.Options) *office {
 		pool: pool, store: &provisioning.Store{DB: pool}, sink: mailsink.New(o), log: &journal{},
 		counts: make(map[notify.Result]int),
 	}
-	transport, err := notify.NewTransport(notify.TransportOptions{URL: f.serve(tb), MaxConns: 10, Hello: "tester.example"})
+	transport, err := smtp.New(smtp.Options{URL: f.serve(tb), MaxConns: 10, Hello: "tester.example"})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -75,20 +73,32 @@ func openOffice(tb testing.TB, o mailsink.Options) *office {
 		}
 	})
 	links := &authflow.Links{DB: pool, Key: bytes.Repeat([]byte{7}, 32), PublicURL: "https://connect.agency.example", Now: time.Now}
-	f.mailer = &notify.Mailer{
+	f.stationery = &notify.Stationery{
 		DB:        pool,
-		Jobs:      jobs,
-		Sender:    transport,
-		Linker:    links,
 		Templates: set,
-		Letterhead: templates.Letterhead{
+		Scopes:    []string{"account_read", "contact_data", "offline_access"},
+		Settings: templates.Letterhead{
 			Agency: "Agency", ReplyTo: "help@agency.example", Provider: "Constant Contact",
 			ProviderHost: "constantcontact.com", Host: "connect.agency.example",
 		},
-		From:   "hello@agency.example",
-		Scopes: []string{"account_read", "contact_data", "offline_access"},
-		Now:    time.Now,
-		Log:    slog.New(slog.NewTextHandler(f.log, nil)),
+		PublicURL: "https://connect.agency.example",
+	}
+	f.mailer = &notify.Mailer{
+		DB:         pool,
+		Linker:     links,
+		Stationery: f.stationery,
+		From:       "hello@agency.example",
+		Reminders:  3,
+		Now:        time.Now,
+		Log:        slog.New(slog.NewTextHandler(f.log, nil)),
+	}
+	f.outbox = &notify.Outbox{
+		DB:          pool,
+		Mailer:      f.mailer,
+		Sender:      transport,
+		Connections: 10,
+		Now:         time.Now,
+		Log:         f.mailer.Log,
 		Count: func(r notify.Result) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -148,31 +158,24 @@ func many(n int) string {
 	return b.String()
 }
 
-// work works the jobs of mails until the test ends.
+// work sends mail until the test ends.
 func (f *office) work(tb testing.TB) {
 	tb.Helper()
-	f.replica(tb, 0, 10, f.mailer.Work)
+	tb.Cleanup(run(tb, f.outbox))
 }
 
-// replica runs a process that does mails by work, some at once, until the test ends. It takes others
-// that are silent for deadAfter for dead.
-func (f *office) replica(tb testing.TB, deadAfter time.Duration, workers int, work func(context.Context, queue.Running) error) *queue.Runner {
+// run runs an outbox until the function that it returns is called, which waits for its end.
+func run(tb testing.TB, o *notify.Outbox) (stop func()) {
 	tb.Helper()
-	runner := &queue.Runner{
-		Pool: f.pool, Log: f.mailer.Log, DeadAfter: deadAfter,
-		Handlers: map[queue.Kind]queue.Handler{notify.JobMessage: {Workers: workers, Work: work}},
-	}
-	if err := runner.Start(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second)
-		defer cancel()
-		if err := runner.Stop(ctx); err != nil {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
 			tb.Error(err)
 		}
 	})
-	return runner
 }
 
 // ask returns the only value of a query.

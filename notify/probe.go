@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/wneessen/go-mail"
 
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 )
 
@@ -90,7 +91,7 @@ func (p *Probe) Run(ctx context.Context) (Proof, error) {
 		refused Outcome
 	}{{control, OutcomeNoSuch}, {probe, OutcomeRefused}} {
 		err := p.send(ctx, m.letter)
-		if failed, ok := errors.AsType[*SendError](err); ok && failed.Kind == Permanent {
+		if failed, ok := errors.AsType[*smtp.Error](err); ok && failed.Kind == smtp.Permanent {
 			proof.Outcome, proof.Refusal = m.refused, failed.Error()
 			return proof, nil
 		}
@@ -160,7 +161,11 @@ func (p *Probe) send(ctx context.Context, l letter) error {
 	m.SetGenHeader(probeHeader, l.signature)
 	m.SetBodyString(mail.TypeTextPlain, "This mail was sent to "+l.to+" by countersign doctor --plus, to see whether it arrives.\r\n"+
 		"There is nothing to be done about it. It may be deleted.\r\n")
-	return p.Sender.Send(ctx, m)
+	envelope, err := smtp.Seal(m)
+	if err != nil {
+		return err
+	}
+	return p.Sender.Send(ctx, envelope)
 }
 
 // is reports whether a message with this header is the letter.
@@ -183,7 +188,7 @@ func diagnosis(report []byte) string {
 	if found == nil {
 		return "it came back undelivered"
 	}
-	_, text := splitReply(string(found[1]))
+	_, text := smtp.SplitReply(string(found[1]))
 	return "it came back: " + text
 }
 

@@ -13,10 +13,9 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/wneessen/go-mail"
 
 	"github.com/countersign/countersign/notify"
-	"github.com/countersign/countersign/notify/mailsink"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 )
 
@@ -31,23 +30,14 @@ type host struct {
 	inbox chan []byte
 }
 
-func (h *host) Send(_ context.Context, m *mail.Msg) error {
-	recipients, err := m.GetRecipients()
-	if err != nil {
-		return err
-	}
-	to := strings.Trim(recipients[0], "<>")
-	h.sent = append(h.sent, to)
+func (h *host) Send(_ context.Context, e smtp.Envelope) error {
+	h.sent = append(h.sent, e.To)
 	if h.refuse != nil {
-		if err := h.refuse(to); err != nil {
+		if err := h.refuse(e.To); err != nil {
 			return err
 		}
 	}
-	var raw bytes.Buffer
-	if _, err := m.WriteTo(&raw); err != nil {
-		return err
-	}
-	for _, arrival := range h.arrives(to, raw.Bytes()) {
+	for _, arrival := range h.arrives(e.To, e.Body) {
 		h.inbox <- arrival
 	}
 	return nil
@@ -87,8 +77,8 @@ func with(fields string, raw []byte) [][]byte { return [][]byte{append([]byte(fi
 
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	refused := &notify.SendError{
-		Kind: notify.Permanent, Step: "RCPT TO", Server: "mx.example:25", Code: 550, Enhanced: "5.1.1", Text: "User unknown",
+	refused := &smtp.Error{
+		Kind: smtp.Permanent, Step: "RCPT TO", Server: "mx.example:25", Code: 550, Enhanced: "5.1.1", Text: "User unknown",
 	}
 	tests := map[string]struct {
 		host host
@@ -268,8 +258,8 @@ func TestProbeUsername(t *testing.T) {
 
 func TestProbeCannotTell(t *testing.T) {
 	t.Parallel()
-	later := &notify.SendError{Kind: notify.Temporary, Step: "AUTH", Code: 535, Config: true}
-	policy := &notify.SendError{Kind: notify.Policy, Step: "RCPT TO", Code: 550, Enhanced: "5.7.1"}
+	later := &smtp.Error{Kind: smtp.Temporary, Step: "AUTH", Code: 535, Config: true}
+	policy := &smtp.Error{Kind: smtp.Policy, Step: "RCPT TO", Code: 550, Enhanced: "5.7.1"}
 	for name, failed := range map[string]error{"sign-in": later, "policy": policy} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -306,40 +296,3 @@ var errBroken = errors.New("the connection was lost")
 type brokenInbox struct{}
 
 func (brokenInbox) Next(context.Context) ([]byte, error) { return nil, errBroken }
-
-func TestVerify(t *testing.T) {
-	t.Parallel()
-	server, client := certificate(t)
-	for name, tt := range map[string]struct {
-		url    string // %s is the server
-		client bool
-		step   notify.Step
-		cure   string
-	}{
-		"in order":          {url: "smtp://agency:hunter2@%s", client: true},
-		"wrong password":    {url: "smtp://agency:hunter3@%s", client: true, step: "AUTH", cure: "check user and password"},
-		"certificate":       {url: "smtp://agency:hunter2@%s", step: "TLS", cure: "trust the certificate's issuer"},
-		"wrong kind of TLS": {url: "smtps://agency:hunter2@%s", client: true, step: "TLS", cure: "smtp:// for one with STARTTLS"},
-		"nobody there":      {url: "smtp://localhost:1", step: "connect", cure: "check host and port"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			sink := startSink(t, mailsink.Options{TLS: server, Username: "agency", Password: "hunter2"})
-			address := strings.TrimSuffix(strings.TrimPrefix(sink.url, "smtp://"), "?tls=none")
-			options := notify.TransportOptions{URL: strings.Replace(tt.url, "%s", address, 1)}
-			if tt.client {
-				options.TLS = client
-			}
-			err := newTransport(t, options).Verify(t.Context())
-			if tt.step == "" {
-				if err != nil || sink.Count() != 0 {
-					t.Errorf("Verify = %v, and %d mails were sent", err, sink.Count())
-				}
-				return
-			}
-			if failed := sendError(t, err); failed.Step != tt.step || !strings.Contains(failed.Cure(), tt.cure) || failed.Server == "" {
-				t.Errorf("Verify = %v, with the cure: %s", failed, failed.Cure())
-			}
-		})
-	}
-}

@@ -59,6 +59,8 @@ type Client struct {
 	StartedAt    *time.Time // last time that somebody pressed Continue
 	AuthorizedAt *time.Time // first verified grant
 	ProvenAt     *time.Time // first refresh that worked
+	OptedOut     *OptedOut  // nil if the owner takes mails
+	OptedOutAt   *time.Time
 }
 
 const clientColumns = `
@@ -84,7 +86,9 @@ const clientColumns = `
 	c.invited_at,
 	c.started_at,
 	c.authorized_at,
-	c.proven_at`
+	c.proven_at,
+	c.opted_out,
+	c.opted_out_at`
 
 // Store reads the roster.
 type Store struct {

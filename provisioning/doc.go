@@ -16,7 +16,9 @@
 //	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
 //	Reconciler      compares the roster with the provider's list of accounts                 (reconcile.go)
 //	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
-//	Inviter         selects clients and queues their invitations in one transaction           (invite.go)
+//	Inviter         selects clients and queues their invitations in one transaction           (invite.go);
+//	                changes owners, and takes those whom owners name               (owner.go, referral.go)
+//	OptOut, OptIn   what owners say about mail stands beside the stage                        (optout.go)
 //	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
 //	Store           reads clients, events, imports; Progress counts without counting rows
 //

@@ -24,6 +24,17 @@ const (
 	EventMailFailed    EventKind = "mail_failed"    // it could not be sent, for a cause that is not the address
 	EventMailCancelled EventKind = "mail_cancelled" // no longer wanted when its turn came
 	EventMailRepeated  EventKind = "mail_repeated"  // sent again, as the outcome of an attempt was lost
+	EventBounced       EventKind = "bounced"        // a report says that the owner's address takes no mail
+	EventMailObjected  EventKind = "mail_objected"  // a report says that a mail server refused us, not the address
+	EventMailDelayed   EventKind = "mail_delayed"   // a report says that a mail is still on its way, or did not fit into the mailbox
+	EventAutoReply     EventKind = "auto_reply"     // the owner's mailbox answered by itself
+	EventComplained    EventKind = "complained"     // the owner marked a mail as spam
+	EventReminderMoved EventKind = "reminder_moved" // an operator chose when the next reminder goes out
+	EventReminderSkip  EventKind = "reminder_skip"  // an operator left a reminder out
+	EventNotMe         EventKind = "not_me"         // whoever has the mail says that it is not for them
+	EventReferred      EventKind = "referred"       // they name somebody else; nobody is mailed by that
+	EventReferralTaken EventKind = "referral_taken" // an operator had that person invited
+	EventReferralLeft  EventKind = "referral_left"  // an operator did not
 	EventLinkIssued    EventKind = "link_issued"    // an operator took a link to hand over
 	EventStarted       EventKind = "started"        // somebody pressed Continue
 	EventDeclined      EventKind = "declined"       // the owner said no

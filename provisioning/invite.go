@@ -33,16 +33,35 @@ type Letter struct {
 	Client     uuid.UUID
 	Invitation uuid.UUID
 	Kind       LetterKind
+	Number     int       // of a reminder, from 1
+	Situation  Situation // of a reminder
 	ToName     string
 	ToAddress  string
 	ClientName string
+	Locale     string // as the roster has it; the mailer finds the language
+	// Organization is the provider's name for the account that was connected; for thanks.
+	Organization string
 }
 
 // LetterKind says what a letter is about.
 type LetterKind string
 
-// LetterInvitation asks the owner to consent.
-const LetterInvitation LetterKind = "invitation"
+const (
+	LetterInvitation LetterKind = "invitation" // asks the owner to consent
+	LetterReminder   LetterKind = "reminder"   // asks once more
+	LetterReconnect  LetterKind = "reconnect"  // asks again, as the grant is gone
+	LetterThanks     LetterKind = "thanks"     // tells the owner on record that somebody consented
+)
+
+// Situation is how far an owner is when a reminder is due. It chooses the reminder's words.
+type Situation string
+
+const (
+	SituationUnseen       Situation = "unseen"        // nobody has pressed Continue
+	SituationUnfinished   Situation = "unfinished"    // somebody did and did not come to an end
+	SituationDenied       Situation = "denied"        // the provider's question was answered with no
+	SituationWrongAccount Situation = "wrong_account" // another account consented, or to less than asked
+)
 
 // Inviter queues invitations.
 type Inviter struct {
@@ -74,7 +93,8 @@ const (
 	SkipRoute      SkipReason = "other_route" // not authorized by its owner's consent
 	SkipQueued     SkipReason = "queued"      // a mail is already on its way
 	SkipInvited    SkipReason = "invited"     // was mailed before
-	// A stalled client is skipped for its own reason: bounced, declined, unsubscribed, conflict.
+	// An owner who opted out is skipped by that word, whatever the stage: declined, unsubscribed. A stalled
+	// client is skipped for its own reason: bounced, declined, unsubscribed, conflict.
 )
 
 // Invited is the outcome of an invitation run.
@@ -208,10 +228,13 @@ func (i *Inviter) selectBatch(
 			c.owner_name,
 			c.owner_email,
 			c.name,
+			c.locale,
+			CASE WHEN c.stage = 'lapsed' THEN 'reconnect' ELSE 'invitation' END,
 			CASE
 				WHEN c.paused THEN 'paused'
 				WHEN c.stage = 'authorized' THEN 'authorized'
 				WHEN c.route <> 'owner' THEN 'other_route'
+				WHEN c.opted_out IS NOT NULL AND NOT $1::boolean THEN c.opted_out
 				WHEN c.reason IN ('bounced', 'declined', 'unsubscribed', 'conflict') AND NOT $1::boolean THEN c.reason
 				WHEN c.stage IN ('invited', 'started') AND NOT $2::boolean THEN 'invited'
 				ELSE ''
@@ -223,9 +246,9 @@ func (i *Inviter) selectBatch(
 	if err != nil {
 		return nil, 0, end, fmt.Errorf("select clients to invite: %w", err)
 	}
-	l := Letter{Kind: LetterInvitation}
+	var l Letter
 	var skip SkipReason
-	_, err = pgx.ForEachRow(rows, []any{&l.Client, &l.ToName, &l.ToAddress, &l.ClientName, &skip}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&l.Client, &l.ToName, &l.ToAddress, &l.ClientName, &l.Locale, &l.Kind, &skip}, func() error {
 		seen++
 		end = l.Client
 		if skip != "" {
@@ -266,4 +289,27 @@ func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor 
 		return 0, err
 	}
 	return len(clients), nil
+}
+
+// Thank queues the letter that tells the owner on record that somebody has consented by an invitation, and as
+// whom: a forwarded link is fine, but not unseen. Letters that ask for consent are taken back. It works in the
+// transaction that stores the grant.
+func (i *Inviter) Thank(ctx context.Context, tx pgx.Tx, client, invitation uuid.UUID, organization string) error {
+	l := Letter{Client: client, Invitation: invitation, Kind: LetterThanks, Organization: organization}
+	err := tx.QueryRow(ctx, `
+		SELECT
+			owner_name,
+			owner_email,
+			name,
+			locale
+		FROM clients
+		WHERE id = $1`, client).Scan(&l.ToName, &l.ToAddress, &l.ClientName, &l.Locale)
+	if err != nil {
+		return fmt.Errorf("thank the owner: %w", err)
+	}
+	if err := i.Mailer.Cancel(ctx, tx, []uuid.UUID{client}); err != nil {
+		return err
+	}
+	_, err = i.Mailer.Queue(ctx, tx, []Letter{l})
+	return err
 }

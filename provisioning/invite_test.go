@@ -160,7 +160,6 @@ func TestInviteWhom(t *testing.T) {
 				"mails":       `SELECT ref FROM messages JOIN clients c ON c.id = client_id`,
 				"events":      `SELECT ref FROM events JOIN clients c ON c.id = client_id WHERE kind = 'mail_queued' AND events.stage IS NULL`,
 				"invitations": `SELECT ref FROM invitations i JOIN clients c ON c.id = client_id JOIN messages m ON m.invitation_id = i.id`,
-				"jobs":        `SELECT ref FROM river_job JOIN messages m ON m.id::text = args ->> 'row' JOIN clients c ON c.id = client_id`,
 			} {
 				got := askAll[string](t, o, sql)
 				slices.Sort(got)
@@ -251,7 +250,6 @@ func TestInviteAtOnce(t *testing.T) {
 		"mails":  `SELECT count(DISTINCT client_id) FROM messages`,
 		"all":    `SELECT count(*) FROM messages`,
 		"events": `SELECT count(*) FROM events WHERE kind = 'mail_queued'`,
-		"jobs":   `SELECT count(*) FROM river_job`,
 	} {
 		if n := ask[int](t, o, sql); n != clients {
 			t.Errorf("%d %s", n, what)

@@ -301,14 +301,7 @@ func (m *merge) rearm(ctx context.Context) error {
 	if len(clients) == 0 {
 		return nil
 	}
-	if err := m.inviter.Linker.Revoke(ctx, m.tx, clients); err != nil {
-		return err
-	}
-	if err := m.inviter.Mailer.Cancel(ctx, m.tx, clients); err != nil {
-		return err
-	}
-	_, err = AdvanceAll(ctx, m.tx, clients, Change{Event: EventOwnerChanged, Actor: m.actor, To: StageImported})
-	return err
+	return m.inviter.startOver(ctx, m.tx, clients, m.actor)
 }
 
 // index finds the words anew by which the clients that change are searched.

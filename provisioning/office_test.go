@@ -15,7 +15,6 @@ import (
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
-	"github.com/countersign/countersign/provisioning/queue"
 )
 
 // office is the package put together with its real neighbours, on a database of its own. Mails are
@@ -34,16 +33,12 @@ const pattern = "{local}+{slug}@{domain}"
 func setup(tb testing.TB) *office {
 	tb.Helper()
 	pool := pgtest.New(tb)
-	jobs, err := queue.New()
-	if err != nil {
-		tb.Fatal(err)
-	}
 	o := &office{
 		Store: provisioning.Store{DB: pool},
 		pool:  pool,
 		links: &authflow.Links{DB: pool, Key: []byte("key of a test"), PublicURL: "http://127.0.0.1", Now: time.Now},
 	}
-	o.inviter = &provisioning.Inviter{DB: pool, Linker: o.links, Mailer: &notify.Mailer{DB: pool, Jobs: jobs, Now: time.Now}}
+	o.inviter = &provisioning.Inviter{DB: pool, Linker: o.links, Mailer: &notify.Mailer{DB: pool, Now: time.Now}}
 	o.importer = &provisioning.Importer{DB: pool, Namer: newNamer(tb, pattern, 50), Inviter: o.inviter}
 	return o
 }

@@ -2,7 +2,6 @@ package templates
 
 import (
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -78,116 +77,6 @@ func (ClientsPage) StageOptions() []Stage { return stages() }
 
 // ReasonOptions are the choices of the filter.
 func (ClientsPage) ReasonOptions() []Reason { return reasons() }
-
-// Client is one client as the console shows it.
-type Client struct {
-	ID           string
-	Ref          string
-	Name         string
-	OwnerName    string
-	OwnerEmail   string
-	AccountID    string // the provider's id, if known
-	Username     string
-	Route        string
-	Stage        Stage
-	Reason       Reason
-	Paused       bool
-	SiteURL      string
-	Locale       string
-	TimeZone     string
-	Tags         []string
-	Extra        []Field // columns of the roster that we do not know
-	CreatedAt    time.Time
-	ChangedAt    time.Time // latest change of the stage
-	InvitedAt    time.Time // zero if it has not happened, like those below
-	StartedAt    time.Time
-	AuthorizedAt time.Time
-	ProvenAt     time.Time
-}
-
-// Cure says what the operator can do for the client now.
-func (c Client) Cure() string {
-	if c.Reason != "" {
-		return c.Reason.Cure()
-	}
-	return c.Stage.Cure()
-}
-
-// Command is what the operator can type to invite the client, where that is part of the cure and
-// the roster gave the client a ref to name it by.
-func (c Client) Command() string {
-	if c.Ref == "" {
-		return ""
-	}
-	switch {
-	case c.Stage == stageImported, c.Stage == stageLapsed,
-		c.Reason == reasonBounced, c.Reason == reasonExpired, c.Reason == reasonUnsubscribed:
-		return "countersign invite --client '" + strings.ReplaceAll(c.Ref, "'", `'\''`) + "'"
-	}
-	return ""
-}
-
-// Field is a name with a value.
-type Field struct{ Name, Value string }
-
-// ClientPage is one client with its history, /admin/clients/{id}.
-type ClientPage struct {
-	Console
-	Provider    string // display name
-	Client      Client
-	CanRename   bool    // another username can be given
-	Grant       *Grant  // nil if there is none
-	Quarantined []Grant // of other accounts than the expected one
-	Mails       []Mail  // newest first
-	Events      []Event // newest first
-	MoreEvents  bool    // whether older ones were left out
-}
-
-// Title names the client.
-func (p ClientPage) Title() string { return p.Client.Name }
-
-// Grant is what may be shown of a grant: never a token.
-type Grant struct {
-	Organization string
-	AccountID    string
-	ContactEmail string
-	Subject      string // the user who consented, if the provider said
-	Scopes       []string
-	GrantedAt    time.Time
-	RenewedAt    time.Time // latest refresh that worked, zero if none yet
-}
-
-// Mail is one message to the owner.
-type Mail struct {
-	Kind      string // such as "invitation"
-	State     string // queued, sending, deferred, sent, failed or cancelled
-	To        string
-	QueuedAt  time.Time
-	TriedAt   time.Time // zero before the first attempt
-	SentAt    time.Time // zero until accepted
-	Attempts  int
-	Unknown   int // attempts whose end stayed unknown: the owner may have more than one copy
-	LastError string
-}
-
-// Words says what State means.
-func (m Mail) Words() string {
-	switch m.State {
-	case "queued":
-		return "Waits to be sent"
-	case "sending":
-		return "Is being sent"
-	case "deferred":
-		return "Will be tried again"
-	case "sent":
-		return "Accepted by the owner’s mail server"
-	case "failed":
-		return "Refused for good"
-	case "cancelled":
-		return "Cancelled"
-	}
-	return label(m.State)
-}
 
 // Event is one line of a history.
 type Event struct {

@@ -160,47 +160,6 @@ func TestMatching(t *testing.T) {
 	}
 }
 
-func TestClientInQuarantine(t *testing.T) {
-	t.Parallel()
-	doc := render(t, quarantined())
-	card := one(t, doc, tag("section"), with("aria-label", "Another account"))
-	var rows []string
-	for _, row := range find(card, tag("tr")) {
-		rows = append(rows, text(row))
-	}
-	want := []string{
-		"Expected Found",
-		"Organization Nordlicht Yoga & Pilates GmbH Nordlicht Verein e.V.",
-		"Account a07e1lyyyyy1 a07e1lzzzzz9",
-		"Owner jens@nordlicht.example verein@nordlicht.example",
-		"When 22 Nov 2026, 17:03 UTC",
-	}
-	if diff := cmp.Diff(want, rows); diff != "" {
-		t.Error(diff)
-	}
-	says(t, doc, "451 4.7.1 Greylisted")
-	says(t, doc, "may have more than one copy")
-	has(t, doc, tag("button"), with("data-copy", "agency+nordlicht-yoga-pilates@brightside.example"))
-}
-
-func TestClientCommand(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		client templates.Client
-		want   string
-	}{
-		{templates.Client{Ref: "A-1", Stage: "imported"}, "countersign invite --client 'A-1'"},
-		{templates.Client{Ref: "O'Neil", Stage: "stalled", Reason: "expired"}, `countersign invite --client 'O'\''Neil'`},
-		{templates.Client{Ref: "A-1", Stage: "stalled", Reason: "conflict"}, ""},
-		{templates.Client{Ref: "A-1", Stage: "authorized"}, ""},
-		{templates.Client{Stage: "imported"}, ""},
-	} {
-		if got := tt.client.Command(); got != tt.want {
-			t.Errorf("%+v: %q, want %q", tt.client, got, tt.want)
-		}
-	}
-}
-
 // Whatever stands still or moves is explained, and each stage has a shape to tell it by.
 func TestWordsAreComplete(t *testing.T) {
 	t.Parallel()

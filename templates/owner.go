@@ -6,7 +6,7 @@ import (
 )
 
 // InvitationPage is what an owner sees behind the link: who asks, for which account, what for.
-// It posts to Path/begin and Path/decline.
+// It posts to Path/begin, Path/decline and Path/not-me, and leads to the ReferPage at Path/refer.
 type InvitationPage struct {
 	Letterhead
 	Path        string // of this invitation, such as "/i/4kX…"
@@ -16,7 +16,8 @@ type InvitationPage struct {
 	Scopes      []string
 	ExpiresAt   time.Time
 	ConnectedAt time.Time // zero unless the account is connected already
-	LastOutcome Outcome   // of the latest attempt, empty if there was none
+	SaidNo      bool      // the last word from this link was no
+	LastOutcome Outcome   // of the latest attempt, empty if there was none or SaidNo
 	Found       string    // organization that the latest attempt signed in to, if it was the wrong one
 }
 
@@ -64,6 +65,64 @@ type UnsubscribePage struct {
 // Title asks the question.
 func (UnsubscribePage) Title() string { return "Stop reminders?" }
 
+// ReferPage asks who should have the invitation instead. It posts name, email and note to Path/refer.
+type ReferPage struct {
+	Letterhead
+	Path   string
+	Client string
+	// What was typed, and what is wrong with it.
+	Name, Email, Note                string
+	NameError, EmailError, NoteError string
+}
+
+// Title asks the question.
+func (ReferPage) Title() string { return "Who should do this?" }
+
+// Status is 422 if something that was typed is wrong.
+func (p ReferPage) Status() int {
+	if p.NameError != "" || p.EmailError != "" || p.NoteError != "" {
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusOK
+}
+
+// Answer is what an owner told us on our own pages.
+type Answer string
+
+// The answers.
+const (
+	AnswerDeclined     Answer = "declined"     // they do not want this
+	AnswerNotMe        Answer = "not_me"       // it is not for them
+	AnswerReferred     Answer = "referred"     // somebody else should do it
+	AnswerUnsubscribed Answer = "unsubscribed" // they want no reminders
+	AnswerUndone       Answer = "undone"       // they pressed by mistake
+)
+
+// AnswerPage says what an answer has done, and that there is a way back. It posts Undo, as at, to Path/undo.
+type AnswerPage struct {
+	Letterhead
+	Answer Answer
+	Path   string // of the invitation
+	Client string
+	Named  string // address of whom they named, for AnswerReferred
+	Undo   string // names what the answer did; empty if it cannot be undone here
+}
+
+// Title says what it comes to.
+func (p AnswerPage) Title() string {
+	switch p.Answer {
+	case AnswerDeclined, AnswerNotMe:
+		return "Thank you for telling us"
+	case AnswerReferred:
+		return "Thank you, that helps"
+	case AnswerUnsubscribed:
+		return "No more reminders"
+	case AnswerUndone:
+		return "All is as before"
+	}
+	return "Thank you"
+}
+
 // Outcome is how an owner's walk ended.
 type Outcome string
 
@@ -72,7 +131,6 @@ const (
 	OutcomeNone         Outcome = ""              // the browser is not known: nothing about anybody
 	OutcomeConnected    Outcome = "connected"     // a verified grant is stored
 	OutcomeDenied       Outcome = "denied"        // refused on the provider's consent page
-	OutcomeDeclined     Outcome = "declined"      // "I don't want this" on our page
 	OutcomeWrongAccount Outcome = "wrong_account" // another account than the expected one consented
 	OutcomeMissingScope Outcome = "missing_scope" // fewer permissions than asked for
 	OutcomeConflict     Outcome = "conflict"      // the account is connected for another client
@@ -81,7 +139,6 @@ const (
 	OutcomeStale        Outcome = "stale"         // state absent, unknown, expired or used
 	OutcomeFailed       Outcome = "failed"        // the provider refused for another reason
 	OutcomeUnfinished   Outcome = "unfinished"    // began and never came back; only as a LastOutcome
-	OutcomeUnsubscribed Outcome = "unsubscribed"  // no more reminders
 	OutcomeThrottled    Outcome = "throttled"     // too many attempts
 )
 
@@ -104,7 +161,7 @@ func (p ResultPage) Retry() bool {
 	case OutcomeDenied, OutcomeWrongAccount, OutcomeMissingScope, OutcomeConflict, OutcomeUnavailable,
 		OutcomeOtherBrowser, OutcomeStale, OutcomeFailed, OutcomeUnfinished:
 		return p.Path != ""
-	case OutcomeNone, OutcomeConnected, OutcomeDeclined, OutcomeUnsubscribed, OutcomeThrottled:
+	case OutcomeNone, OutcomeConnected, OutcomeThrottled:
 		return false
 	}
 	return false
@@ -117,8 +174,6 @@ func (p ResultPage) Title() string {
 		return "Connected, thank you"
 	case OutcomeDenied, OutcomeUnfinished:
 		return "Nothing was connected"
-	case OutcomeDeclined:
-		return "Thank you for telling us"
 	case OutcomeWrongAccount:
 		return "That was another account"
 	case OutcomeMissingScope:
@@ -133,8 +188,6 @@ func (p ResultPage) Title() string {
 		return "Please start again"
 	case OutcomeFailed:
 		return "That did not work"
-	case OutcomeUnsubscribed:
-		return "No more reminders"
 	case OutcomeThrottled:
 		return "Too many attempts"
 	case OutcomeNone:

@@ -1,6 +1,7 @@
 package templates_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -34,10 +35,12 @@ func TestInvitation(t *testing.T) {
 	doc := render(t, invitation())
 	begin := one(t, doc, tag("form"), with("method", "post"), with("action", token+"/begin"))
 	says(t, begin, "Continue to Constant Contact")
-	decline := one(t, doc, tag("form"), with("method", "post"), with("action", token+"/decline"))
-	if decline.Parent.Data != "details" {
-		t.Error("a no needs no second press")
+	for _, no := range []string{"/decline", "/not-me"} {
+		if form := one(t, doc, tag("form"), with("method", "post"), with("action", token+no)); form.Parent.Data != "details" {
+			t.Errorf("%s needs no second press", no)
+		}
 	}
+	one(t, doc, tag("a"), with("href", token+"/refer"))
 	says(t, doc, "m•••@acme-bakery.example")
 	says(t, doc, "connect.brightside.example")
 	says(t, doc, "constantcontact.com")
@@ -107,7 +110,71 @@ func TestRequestForms(t *testing.T) {
 	for action, v := range map[string]templates.View{
 		"/renew":       templates.LinkPage{Letterhead: letterhead(), Path: token},
 		"/unsubscribe": templates.UnsubscribePage{Letterhead: letterhead(), Path: token, Client: "Acme Bakery"},
+		"/refer":       templates.ReferPage{Letterhead: letterhead(), Path: token, Client: "Acme Bakery"},
 	} {
 		one(t, render(t, v), tag("form"), with("method", "post"), with("action", token+action))
 	}
+}
+
+func answerSamples() []sample {
+	no := invitation()
+	no.SaidNo = true
+	wrong := referPage()
+	wrong.Name, wrong.Email, wrong.Note = "Eve Moss", "eve@", "She does our mailings."
+	wrong.NameError = "It has 201 characters. Please shorten it to 200."
+	wrong.EmailError = "This is not a mail address: the domain is empty. Please write one such as ann@example.com."
+	wrong.NoteError = "Some characters in it cannot be read. Please type it anew."
+	all := []sample{{"invitation-said-no", no}, {"refer", referPage()}, {"refer-wrong", wrong}}
+	for _, answer := range answers() {
+		page := templates.AnswerPage{Letterhead: letterhead(), Answer: answer, Path: token, Client: "Acme Bakery", Named: "eve@acme-bakery.example"}
+		all = append(all, sample{"answer-" + string(answer), page})
+		page.Undo = "2026-11-23T09:41:00.123456Z"
+		all = append(all, sample{"answer-undo-" + string(answer), page})
+	}
+	return all
+}
+
+func answers() []templates.Answer {
+	return []templates.Answer{
+		templates.AnswerDeclined, templates.AnswerNotMe, templates.AnswerReferred, templates.AnswerUnsubscribed, templates.AnswerUndone,
+	}
+}
+
+func referPage() templates.ReferPage {
+	return templates.ReferPage{Letterhead: letterhead(), Path: token, Client: "Acme Bakery"}
+}
+
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	for _, answer := range answers() {
+		page := templates.AnswerPage{Letterhead: letterhead(), Answer: answer, Path: token, Client: "Acme Bakery", Named: "eve@acme-bakery.example"}
+		if page.Title() == (templates.AnswerPage{}).Title() {
+			t.Errorf("%s has no title of its own", answer)
+		}
+		doc := render(t, page)
+		says(t, doc, "Acme Bakery")
+		hasNot(t, doc, tag("form"))
+		page.Undo = "2026-11-23T09:41:00.123456Z"
+		undo := one(t, render(t, page), tag("form"), with("method", "post"), with("action", token+"/undo"))
+		one(t, undo, tag("input"), with("name", "at"), with("value", page.Undo))
+	}
+	referred := render(t, templates.AnswerPage{Letterhead: letterhead(), Answer: templates.AnswerReferred, Path: token, Client: "Acme Bakery", Named: "eve@acme-bakery.example"})
+	says(t, referred, "No mail has been sent to them")
+}
+
+// What was typed is not lost, and what is wrong with it stands where a screen reader reads it with the field.
+func TestReferWrong(t *testing.T) {
+	t.Parallel()
+	page := referPage()
+	page.Name, page.Email, page.Note = "Eve", "eve@", "She does our mailings."
+	page.EmailError = "It has no domain."
+	doc := render(t, page)
+	if page.Status() != http.StatusUnprocessableEntity || referPage().Status() != http.StatusOK {
+		t.Error("status", page.Status(), referPage().Status())
+	}
+	one(t, doc, tag("input"), with("name", "name"), with("value", "Eve"))
+	one(t, doc, tag("input"), with("name", "email"), with("value", "eve@"), with("aria-invalid", "true"), with("aria-describedby", "email-error"))
+	one(t, doc, having("aria-invalid"))
+	says(t, one(t, doc, tag("textarea"), with("name", "note")), "She does our mailings.")
+	says(t, one(t, doc, with("id", "email-error")), "It has no domain.")
 }

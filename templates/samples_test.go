@@ -107,7 +107,7 @@ func clientPage(client templates.Client) templates.ClientPage {
 		}},
 		Events: []templates.Event{
 			{At: at(23, 9, 40), What: "Pressed Continue", Actor: "Owner", Stage: "started"},
-			{At: at(12, 8, 2), What: "Invitation accepted by the owner’s mail server", Actor: "Countersign", Stage: "invited"},
+			{At: at(12, 8, 2), What: "Invitation sent", Actor: "Countersign", Stage: "invited"},
 			{At: at(12, 8, 0), What: "Imported", Actor: "Sam Okafor", Stage: "imported"},
 		},
 	}
@@ -153,8 +153,10 @@ func samples() []sample {
 		{"clients-empty", templates.ClientsPage{Console: console()}},
 	}
 
+	all = append(all, answerSamples()...)
 	all = append(all, importSamples()...)
 	all = append(all, reconcileSamples()...)
+	all = append(all, mailroomSamples()...)
 
 	connected := invitation()
 	connected.ConnectedAt = at(12, 9, 0)
@@ -181,6 +183,7 @@ func samples() []sample {
 		all = append(all, sample{"client-" + string(client.Stage), clientPage(client)})
 	}
 	all = append(all, sample{"client-full", fullClient()}, sample{"client-quarantined", quarantined()})
+	all = append(all, clientSamples()...)
 	for code, name := range map[int]string{
 		400: "bad", 403: "forbidden", 404: "not-found", 405: "method", 413: "too-large", 429: "throttled", 500: "internal", 503: "unavailable",
 	} {
@@ -191,10 +194,10 @@ func samples() []sample {
 
 func outcomes() []templates.Outcome {
 	return []templates.Outcome{
-		templates.OutcomeNone, templates.OutcomeConnected, templates.OutcomeDenied, templates.OutcomeDeclined,
+		templates.OutcomeNone, templates.OutcomeConnected, templates.OutcomeDenied,
 		templates.OutcomeWrongAccount, templates.OutcomeMissingScope, templates.OutcomeConflict,
 		templates.OutcomeUnavailable, templates.OutcomeOtherBrowser, templates.OutcomeStale,
-		templates.OutcomeFailed, templates.OutcomeUnfinished, templates.OutcomeUnsubscribed, templates.OutcomeThrottled,
+		templates.OutcomeFailed, templates.OutcomeUnfinished, templates.OutcomeThrottled,
 	}
 }
 
@@ -225,12 +228,4 @@ func quarantined() templates.ClientPage {
 		At: at(22, 17, 3), What: "Signed in to another account than expected", Detail: "found account: a07e1lzzzzz9 · found organization: Nordlicht Verein e.V.", Actor: "Owner", Stage: "stalled", Reason: "wrong_account",
 	}}, p.Events...)
 	return p
-}
-
-func mail() templates.InvitationMail {
-	return templates.InvitationMail{
-		Letterhead: letterhead(), Client: "Acme Bakery", OwnerName: "Maria Rossi", Scopes: scopes(),
-		Link:      "https://connect.brightside.example" + token,
-		ExpiresAt: at(23, 9, 0).AddDate(0, 0, 30), UnsubscribeLink: "https://connect.brightside.example" + token + "/unsubscribe",
-	}
 }

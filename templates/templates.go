@@ -5,13 +5,18 @@
 //
 //	New ──► Set ──► Page      a whole page, from a View such as InvitationPage or ClientsPage
 //	            ├─► Fragment  the part of a page that renews itself
-//	            ├─► Mail      subject, text and HTML of an invitation
+//	            ├─► Mails     all mails on the agency's Stationery: Render one from a Letter
 //	            └─► Static    style sheets, scripts and the icon, under names with a hash
 //
 // A page is a file below pages/, inside one of three frames below frames/: owner (phone first, no
 // script, nothing about us but the agency's name), gate (before an operator is signed in, and
 // errors) and console. Each file belongs to exactly one Go type, see views. Words for stages,
 // reasons and permissions are in words.go and permissions.go.
+//
+// A mail to an owner is a Text, one below mail/texts/ or the agency's own, in a frame whose things are
+// in mail/letter.html.tmpl. Mails writes texts, frame and letterhead together once, into a form with
+// slots; Render only fills these in. What mails say beside their texts is in language.go. The digest
+// for operators has templates of its own.
 //
 // The pages keep to this Content-Security-Policy: default-src 'none' with style-src, script-src,
 // img-src, connect-src and form-action 'self'. There is no inline style or script, and htmx is set
@@ -38,10 +43,12 @@ var files embed.FS
 
 // Set renders everything. It is safe for concurrent use.
 type Set struct {
-	pages    map[reflect.Type]*template.Template
-	static   assets
-	mailText *texttemplate.Template
-	mailHTML *template.Template
+	pages      map[reflect.Type]*template.Template
+	static     assets
+	texts      map[TextKey]builtin
+	letterHTML *template.Template
+	digestHTML *template.Template
+	digestText *texttemplate.Template
 }
 
 // New parses all templates. It fails if a page type has no file, a file has no page type, or a
@@ -59,7 +66,7 @@ func New() (*Set, error) {
 	if err := s.parsePages(frames); err != nil {
 		return nil, err
 	}
-	if err := s.parseMail(); err != nil {
+	if err := s.parseMails(); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -22,6 +22,8 @@ func views() map[string]View {
 		"renewed":     RenewedPage{},
 		"result":      ResultPage{},
 		"unsubscribe": UnsubscribePage{},
+		"refer":       ReferPage{},
+		"answer":      AnswerPage{},
 
 		"sign_in":    SignInPage{},
 		"setup":      SetupPage{},
@@ -38,17 +40,14 @@ func views() map[string]View {
 		"import":   ImportPage{},
 
 		"reconcile": ReconcilePage{},
-	}
-}
 
-// Letterhead is what every page and mail for an Account Owner says about who speaks and about whom.
-// It comes from the configuration and is the same for all of them.
-type Letterhead struct {
-	Agency       string // the agency's name
-	ReplyTo      string // the address at which a person of the agency reads
-	Provider     string // the provider as owners know it, such as "Constant Contact"
-	ProviderHost string // the domain that the provider's own pages end in, such as "constantcontact.com"
-	Host         string // host of our public URL, for the reader to compare
+		"mail":            MailPage{},
+		"mail_reports":    MailReportsPage{},
+		"mail_report":     MailReportPage{},
+		"mail_texts":      MailTextsPage{},
+		"mail_text":       MailTextPage{},
+		"mail_letterhead": LetterheadPage{},
+	}
 }
 
 // Status is 200; pages that mean something else say so.

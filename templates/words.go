@@ -33,7 +33,7 @@ func (s Stage) Meaning() string {
 	case stageImported:
 		return "In the roster, not invited yet."
 	case stageInvited:
-		return "The invitation arrived at the owner’s mail server; the owner has not pressed Continue yet."
+		return "The invitation was sent; the owner has not pressed Continue yet."
 	case stageStarted:
 		return "The owner pressed Continue and has not finished the consent."
 	case stageAuthorized:
@@ -86,7 +86,7 @@ func (r Reason) Label() string { return label(string(r)) }
 func (r Reason) Meaning() string {
 	switch r {
 	case reasonBounced:
-		return "The owner’s mail server refused the invitation for good."
+		return "The owner’s address takes no mail."
 	case reasonDeclined:
 		return "The owner said no, on our page or on the provider’s."
 	case reasonWrongAccount:
@@ -107,7 +107,7 @@ func (r Reason) Meaning() string {
 func (r Reason) Cure() string {
 	switch r {
 	case reasonBounced:
-		return "Correct owner_email in your roster, import it again, then invite again."
+		return "Correct the owner’s address on the client’s page: it is mailed again at once."
 	case reasonDeclined:
 		return "Talk to the owner. The link keeps working, so a change of mind needs no new mail."
 	case reasonWrongAccount:
@@ -122,6 +122,43 @@ func (r Reason) Cure() string {
 		return "See whether the roster has the account twice. If not, ask the owner to sign in to this client’s own account."
 	}
 	return ""
+}
+
+// ReturnKind is what came back for a mail, by the word that the rest of the program uses.
+type ReturnKind string
+
+// undelivered tells what says that the mail did not arrive, and will not.
+func (k ReturnKind) undelivered() bool {
+	return k == "hard" || k == "soft" || k == "policy"
+}
+
+// Label is the kind as a heading.
+func (k ReturnKind) Label() string {
+	switch k {
+	case "hard":
+		return "Bounced"
+	case "soft":
+		return "Given up for now"
+	case "policy":
+		return "Refused, and not for its address"
+	case "delayed":
+		return "Delayed"
+	case "delivered":
+		return "Arrived"
+	case "auto_reply":
+		return "Answered by itself"
+	case "challenge":
+		return "Asks whether a person wrote it"
+	case "complaint":
+		return "Marked as spam"
+	case "reply":
+		return "Somebody answered"
+	case "unsubscribe":
+		return "Unsubscribed"
+	case "unparsed":
+		return "Not understood"
+	}
+	return label(string(k))
 }
 
 // label turns a word of the program into a heading: "wrong_account" becomes "Wrong account".

@@ -2,6 +2,7 @@
 // can be compared with each other:
 //
 //	go run ./cmd/bench import    rows a second into the roster, beside a plain COPY of the same rows
+//	go run ./cmd/bench mail      mails a second to a sink, beside a bare loop that writes the same bytes
 //
 // It uses a private PostgreSQL server of its own, with the settings of the program's, in a temporary folder;
 // --database names another server, on which it makes and drops a database of its own.
@@ -18,7 +19,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -40,15 +44,49 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) == 0 || args[0] != "import" {
-		return errors.New("say what to measure: bench import")
+	if len(args) == 0 {
+		return errUsage
 	}
-	flags := flag.NewFlagSet("bench import", flag.ContinueOnError)
-	rows := flags.Int("rows", 100_000, "how many rows of 12 columns to import")
-	more := flags.Int("more", 1_000, "how many to add to them afterwards")
+	flags := flag.NewFlagSet("bench "+args[0], flag.ContinueOnError)
 	server := flags.String("database", "", "URL of a PostgreSQL server, instead of a private one")
+	profile := flags.String("cpuprofile", "", "file to write a CPU profile of this process to")
+	var measure func(pool *pgxpool.Pool, folder string) error
+	switch args[0] {
+	case "import":
+		rows := flags.Int("rows", 100_000, "how many rows of 12 columns to import")
+		more := flags.Int("more", 1_000, "how many to add to them afterwards")
+		measure = func(pool *pgxpool.Pool, folder string) error {
+			return benchImport(ctx, out, pool, folder, *rows, *more)
+		}
+	case "mail":
+		o := mailOptions{connections: []int{1, 4, 10, 32}}
+		flags.IntVar(&o.mails, "mails", 20_000, "how many mails to send in each run")
+		flags.Func("connections", "over how many connections, a run each (default 1,4,10,32)", func(s string) (err error) {
+			o.connections, err = parseNumbers(s)
+			return err
+		})
+		flags.StringVar(&o.sink, "sink", "", "host:port of a server that takes mails, instead of one of our own")
+		flags.DurationVar(&o.delay, "delay", 20*time.Millisecond, "how late each answer comes in the last runs")
+		flags.IntVar(&o.delayed, "delayed", 2_000, "how many mails to send in them")
+		measure = func(pool *pgxpool.Pool, folder string) error { return benchMail(ctx, out, pool, folder, o) }
+	case "sink": // what bench mail starts
+		return serveSink(ctx, out)
+	default:
+		return errUsage
+	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
+	}
+	if *profile != "" {
+		file, err := os.Create(*profile) //nolint:gosec // who calls this says where
+		if err != nil {
+			return err
+		}
+		defer file.Close() //nolint:errcheck // A profile that is cut short says so when it is read.
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	folder, err := os.MkdirTemp("", "countersign-bench-")
 	if err != nil {
@@ -57,10 +95,22 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // root's server runs as another account, which has to get in
 		return err
 	}
-	err = withDatabase(ctx, *server, folder, func(pool *pgxpool.Pool) error {
-		return benchImport(ctx, out, pool, folder, *rows, *more)
-	})
+	err = withDatabase(ctx, *server, folder, func(pool *pgxpool.Pool) error { return measure(pool, folder) })
 	return errors.Join(err, os.RemoveAll(folder))
+}
+
+var errUsage = errors.New("say what to measure: bench import or bench mail")
+
+// parseNumbers reads numbers with commas between them.
+func parseNumbers(s string) (numbers []int, err error) {
+	for field := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is not a list of numbers such as 1,10", s)
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
 }
 
 // withDatabase hands over a migrated database that is gone afterwards.

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/migrations"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/queue"
@@ -37,8 +38,13 @@ type app struct {
 	renamer    *provisioning.Renamer    // nil without an agency mailbox
 	links      *authflow.Links
 	flow       *authflow.Flow
+	stationery *notify.Stationery
 	mailer     *notify.Mailer
-	transport  *notify.Transport // nil without a mail server: messages wait
+	reminders  *notify.Reminders
+	outbox     *notify.Outbox  // nil without a mail server: messages wait
+	transport  *smtp.Transport // likewise
+	mailSwitch *notify.Switch
+	returns    *notify.Returns // nil without a bounce address
 	admin      *admin.Store
 }
 
@@ -83,24 +89,8 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 	a.store = &provisioning.Store{DB: db.Pool}
 	a.admin = admin.New(db.Pool)
 	a.links = &authflow.Links{DB: db.Pool, Key: linkKey, PublicURL: c.PublicURL, Now: time.Now}
-	a.mailer = &notify.Mailer{
-		DB:         db.Pool,
-		Jobs:       a.jobs,
-		Linker:     a.links,
-		Templates:  a.templates,
-		Letterhead: c.letterhead(),
-		From:       c.MailFrom,
-		Scopes:     c.scopes(),
-		Now:        time.Now,
-		Log:        log,
-		Count:      count,
-	}
-	if c.SMTPURL != "" {
-		a.transport, err = notify.NewTransport(notify.TransportOptions{URL: c.SMTPURL.Reveal(), MaxConns: mailWorkers, Log: log})
-		if err != nil {
-			return nil, err
-		}
-		a.mailer.Sender = a.transport
+	if err := a.openMail(ctx, vault, count); err != nil {
+		return nil, err
 	}
 	a.inviter = &provisioning.Inviter{DB: db.Pool, Linker: a.links, Mailer: a.mailer}
 	if c.namer != nil {
@@ -132,6 +122,59 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 		}
 	}
 	return a, nil
+}
+
+// openMail plugs together what writes, sends and follows up mail.
+func (a *app) openMail(ctx context.Context, vault *authflow.Vault, count func(notify.Result)) error {
+	c, db := &a.config, a.db.Pool
+	a.stationery = &notify.Stationery{
+		DB: db, Templates: a.templates, Settings: c.letterhead(), Scopes: c.scopes(), PublicURL: c.PublicURL,
+	}
+	a.mailSwitch = &notify.Switch{DB: db, Log: a.log}
+	a.mailer = &notify.Mailer{
+		DB:         db,
+		Linker:     a.links,
+		Stationery: a.stationery,
+		From:       c.MailFrom,
+		Reminders:  len(c.reminders),
+		Now:        time.Now,
+		Log:        a.log,
+	}
+	if c.dkim != nil {
+		a.mailer.DKIM = &notify.DKIM{Domain: c.DKIMDomain, Selector: c.DKIMSelector, Key: c.dkim}
+	}
+	a.reminders = &notify.Reminders{DB: db, Mailer: a.mailer, Days: c.reminders, Zone: c.zone, Now: time.Now, Log: a.log}
+	if c.BounceAddress != "" {
+		key, err := vault.Secret(ctx, db, "returns", 32)
+		if err != nil {
+			return err
+		}
+		if a.mailer.Returns, err = notify.NewReturnPaths(c.BounceAddress, key); err != nil {
+			return err
+		}
+		a.returns = &notify.Returns{DB: db, Paths: a.mailer.Returns, Control: a.mailSwitch, Log: a.log}
+	}
+	if c.SMTPURL == "" {
+		return nil
+	}
+	var err error
+	a.transport, err = smtp.New(smtp.Options{URL: c.SMTPURL.Reveal(), MaxConns: mailConnections, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.outbox = &notify.Outbox{
+		DB:          db,
+		Mailer:      a.mailer,
+		Sender:      a.transport,
+		Connections: mailConnections,
+		Pace:        c.pace,
+		Planner:     a.reminders,
+		Now:         time.Now,
+		Log:         a.log,
+		Count:       count,
+		Drain:       drainTime / 2,
+	}
+	return nil
 }
 
 // issuers are the origins that a callback's iss may have.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"crypto"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/mail"
 	"net/netip"
@@ -14,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/joho/godotenv"
@@ -23,6 +26,7 @@ import (
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 )
@@ -49,6 +53,19 @@ type config struct {
 	MailReplyTo string              `env:"MAIL_REPLY_TO"`
 	IMAPURL     provisioning.Secret `env:"IMAP_URL"`
 
+	MailRate       string              `env:"MAIL_RATE" envDefault:"0"`
+	MailDomainRate string              `env:"MAIL_DOMAIN_RATE" envDefault:"0"`
+	MailRamp       string              `env:"MAIL_RAMP" envDefault:"0"`
+	BounceAddress  string              `env:"BOUNCE_ADDRESS"`
+	DKIMKey        provisioning.Secret `env:"DKIM_KEY"`
+	DKIMSelector   string              `env:"DKIM_SELECTOR" envDefault:"countersign"`
+	DKIMDomain     string              `env:"DKIM_DOMAIN"`
+	DNS            string              `env:"DNS"`
+
+	Reminders string `env:"REMINDERS" envDefault:"3,7,14"`
+	TimeZone  string `env:"TIME_ZONE" envDefault:"UTC"`
+	Digest    string `env:"DIGEST" envDefault:"on"`
+
 	OAuthClientID     string              `env:"OAUTH_CLIENT_ID"`
 	OAuthClientSecret provisioning.Secret `env:"OAUTH_CLIENT_SECRET"`
 	OAuthScopes       string              `env:"OAUTH_SCOPES" envDefault:"account_read contact_data campaign_data offline_access"`
@@ -70,6 +87,11 @@ type config struct {
 	namer        *provisioning.Namer  // nil without an agency mailbox
 	usernameMax  int
 	checkDomains bool
+	pace         notify.Pace
+	dkim         crypto.Signer // nil if mail is not signed here
+	reminders    []int         // days
+	zone         *time.Location
+	digest       bool
 	vault        *authflow.Vault // nil with the private server: its key file is read when it is opened
 	pkce         bool
 }
@@ -78,7 +100,7 @@ const prefix = "COUNTERSIGN_"
 
 // secretSettings may also be given as the path of a file, in a variable of the same name and _FILE.
 func secretSettings() []string {
-	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "OAUTH_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
+	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "DKIM_KEY", "OAUTH_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
 }
 
 // readEnvironment returns the environment, with the lines of envFile where it says nothing itself and
@@ -233,7 +255,7 @@ func parseSwitch(s string) (on bool, err error) {
 
 func (c *config) checkMail(mistake func(string, string, ...any)) {
 	if c.SMTPURL != "" {
-		if _, err := notify.ParseSMTPURL(c.SMTPURL.Reveal()); err != nil {
+		if _, err := smtp.ParseURL(c.SMTPURL.Reveal()); err != nil {
 			mistake("SMTP_URL", "%w", err)
 		}
 	}
@@ -245,7 +267,9 @@ func (c *config) checkMail(mistake func(string, string, ...any)) {
 	if c.MailFrom == "" {
 		c.MailFrom = c.AgencyMailbox
 	}
-	for name, address := range map[string]*string{"MAIL_FROM": &c.MailFrom, "MAIL_REPLY_TO": &c.MailReplyTo} {
+	for name, address := range map[string]*string{
+		"MAIL_FROM": &c.MailFrom, "MAIL_REPLY_TO": &c.MailReplyTo, "BOUNCE_ADDRESS": &c.BounceAddress,
+	} {
 		if *address == "" {
 			continue
 		}
@@ -264,6 +288,75 @@ func (c *config) checkMail(mistake func(string, string, ...any)) {
 	}
 	if c.SMTPURL != "" && c.MailFrom == "" {
 		mistake("MAIL_FROM", "is needed to send mail: set it to the address that owners see, such as hello@example.com")
+	}
+	c.checkPace(mistake)
+	c.checkDKIM(mistake)
+	c.checkReminders(mistake)
+}
+
+func (c *config) checkPace(mistake func(string, string, ...any)) {
+	for name, rate := range map[string]struct {
+		text  string
+		value *float64
+	}{"MAIL_RATE": {c.MailRate, &c.pace.Rate}, "MAIL_DOMAIN_RATE": {c.MailDomainRate, &c.pace.DomainRate}} {
+		value, err := strconv.ParseFloat(rate.text, 64)
+		if err != nil || value < 0 || math.IsInf(value, 0) || math.IsNaN(value) {
+			mistake(name, "%q is not a number of mails a second, such as 5 or 0.5; 0 sets no limit", rate.text)
+			continue
+		}
+		*rate.value = value
+	}
+	var err error
+	if c.pace.Ramp, err = strconv.Atoi(c.MailRamp); err != nil || c.pace.Ramp < 0 {
+		mistake("MAIL_RAMP", "%q is not a number of mails for the first day, such as 200; 0 sets no limit", c.MailRamp)
+	}
+}
+
+// checkDKIM comes when the sender's address has been checked.
+func (c *config) checkDKIM(mistake func(string, string, ...any)) {
+	if c.DKIMKey == "" {
+		return
+	}
+	var err error
+	if c.dkim, err = notify.ParseDKIMKey(c.DKIMKey.Reveal()); err != nil {
+		mistake("DKIM_KEY", "%w", err)
+	}
+	if c.DKIMDomain == "" {
+		_, c.DKIMDomain, _ = strings.Cut(c.MailFrom, "@")
+	}
+	if c.DKIMDomain, err = idna.Lookup.ToASCII(c.DKIMDomain); err != nil {
+		mistake("DKIM_DOMAIN", "%w", err)
+	}
+	if c.DKIMSelector == "" {
+		mistake("DKIM_SELECTOR", "is needed with a key: it is the first part of the record's name, SELECTOR._domainkey.%s", c.DKIMDomain)
+	}
+}
+
+func (c *config) checkReminders(mistake func(string, string, ...any)) {
+	for field := range strings.SplitSeq(c.Reminders, ",") {
+		field = strings.TrimSpace(field)
+		if field == "" {
+			continue
+		}
+		days, err := strconv.Atoi(field)
+		if err != nil || days < 1 || days > 365 {
+			mistake("REMINDERS", "%q is not a list of days, such as 3,7,14: each is counted from the mail before; an empty list sends none", c.Reminders)
+			break
+		}
+		c.reminders = append(c.reminders, days)
+	}
+	var err error
+	if c.zone, err = time.LoadLocation(c.TimeZone); err != nil {
+		mistake("TIME_ZONE", "%q is not a time zone, such as Europe/Madrid", c.TimeZone)
+		c.zone = time.UTC
+	}
+	if c.digest, err = parseSwitch(c.Digest); err != nil {
+		mistake("DIGEST", "%w", err)
+	}
+	if c.DNS != "" {
+		if _, _, err := net.SplitHostPort(c.DNS); err != nil {
+			mistake("DNS", "%q is not host:port of a name server, such as 127.0.0.1:53", c.DNS)
+		}
 	}
 }
 

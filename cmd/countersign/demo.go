@@ -130,6 +130,12 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 		MailDomainCheck:   "off", // nothing leaves the machine
 		SMTPURL:           provisioning.Secret("smtp://" + smtpAddress + "?tls=none"),
 		MailFrom:          "hello@northwind.example",
+		MailRate:          "0",
+		MailDomainRate:    "0",
+		MailRamp:          "0",
+		Reminders:         "3,7,14",
+		TimeZone:          "UTC",
+		Digest:            "off",
 		OAuthClientID:     sandboxClientID,
 		OAuthClientSecret: sandboxSecret,
 		OAuthScopes:       "account_read contact_data campaign_data offline_access",

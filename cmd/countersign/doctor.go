@@ -24,6 +24,8 @@ import (
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
+	"github.com/countersign/countersign/notify/mailhost"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 )
 
@@ -68,11 +70,16 @@ func (p *program) doctorCommand() *cobra.Command {
 			"exits with 1 if something failed.\n\n" +
 			"With --plus it sends two mails to the agency mailbox, one of them to a username such as a client would get,\n" +
 			"and waits for them by IMAP: so you learn that your mail host drops plus addresses before invitations go out.\n" +
-			"The two mails stay in the mailbox and may be deleted.",
+			"The two mails stay in the mailbox and may be deleted.\n\n" +
+			"With --mail it sends a mail to an address of yours, signed as the service signs. If COUNTERSIGN_IMAP_URL is its\n" +
+			"mailbox, doctor waits for it there and tells what the receiving server found out about SPF, DKIM and DMARC.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if d.wait <= 0 {
 				return fmt.Errorf("--wait %s: there must be some time to wait, such as 2m", d.wait)
+			}
+			if err := d.checkRecipient(); err != nil {
+				return err
 			}
 			d.envFile = p.envFile
 			if err := p.report(d.examine(cmd.Context()), asJSON); err != nil {
@@ -82,7 +89,8 @@ func (p *program) doctorCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&d.plus, "plus", false, "send a mail to a plus address of the agency mailbox and wait for it")
-	cmd.Flags().DurationVar(&d.wait, "wait", 2*time.Minute, "how long --plus waits for the mail")
+	cmd.Flags().StringVar(&d.mail, "mail", "", "send a test mail to this address of yours")
+	cmd.Flags().DurationVar(&d.wait, "wait", 2*time.Minute, "how long --plus and --mail wait for the mail")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -149,6 +157,7 @@ func (p *program) waitBar(what string, wait time.Duration) (end func()) {
 type doctor struct {
 	envFile string
 	plus    bool
+	mail    string // address of the test mail, empty for none
 	wait    time.Duration
 	log     *slog.Logger
 	waiting func(what string, wait time.Duration) (end func())
@@ -156,8 +165,9 @@ type doctor struct {
 	config    config
 	db        *postgres.Database // nil until it is open
 	migrated  bool               // the database has tables
-	transport *notify.Transport  // nil until it has been signed in
-	mailbox   *inbox.Mailbox     // likewise
+	transport *smtp.Transport    // nil until it has been signed in
+	account   *inbox.Account     // nil without one
+	mailbox   *inbox.Mailbox     // nil until it has been opened
 }
 
 // examine makes the checks, in an order in which each can rely on those before it.
@@ -174,29 +184,37 @@ func (d *doctor) examine(ctx context.Context) iter.Seq[check] {
 		}
 		for _, next := range []struct {
 			name string
-			make func(context.Context) check
+			make func(context.Context) []check
 		}{
-			{"database", d.checkDatabase},
-			{"vault keys", d.checkVault},
-			{"clock", d.checkClock},
-			{"usernames", d.checkUsernames},
-			{"SMTP", d.checkSMTP},
-			{"IMAP", d.checkIMAP},
-			{"plus-address delivery", d.checkPlus},
+			{"database", one(d.checkDatabase)},
+			{"vault keys", one(d.checkVault)},
+			{"clock", one(d.checkClock)},
+			{"usernames", one(d.checkUsernames)},
+			{"SMTP", one(d.checkSMTP)},
+			{"IMAP", one(d.checkIMAP)},
+			{"mail domains", d.checkDomains},
+			{"plus-address delivery", one(d.checkPlus)},
+			{"test mail", one(d.checkTrial)},
 		} {
-			c := skipped("not examined, as the settings have mistakes", "")
+			checks := []check{skipped("not examined, as the settings have mistakes", "")}
 			if sound {
-				c = next.make(ctx)
+				checks = next.make(ctx)
 			}
 			if ctx.Err() != nil {
 				return
 			}
-			c.Name = next.name
-			if !yield(c) {
-				return
+			for _, c := range checks {
+				c.Name = cmp.Or(c.Name, next.name)
+				if !yield(c) {
+					return
+				}
 			}
 		}
 	}
+}
+
+func one(examine func(context.Context) check) func(context.Context) []check {
+	return func(ctx context.Context) []check { return []check{examine(ctx)} }
 }
 
 func (d *doctor) close(ctx context.Context) {
@@ -394,7 +412,7 @@ func (d *doctor) checkSMTP(ctx context.Context) check {
 	if d.config.SMTPURL == "" {
 		return skipped(prefix+"SMTP_URL is not set, so that mails wait", "set it to your mail server, such as smtp://user:password@mail.example.com:587")
 	}
-	transport, err := notify.NewTransport(notify.TransportOptions{URL: d.config.SMTPURL.Reveal(), Timeout: doctorPatience})
+	transport, err := smtp.New(smtp.Options{URL: d.config.SMTPURL.Reveal(), Timeout: doctorPatience})
 	if err != nil {
 		return failureBy(err, "")
 	}
@@ -402,11 +420,11 @@ func (d *doctor) checkSMTP(ctx context.Context) check {
 		return failureBy(err, "")
 	}
 	d.transport = transport
-	server, err := notify.ParseSMTPURL(d.config.SMTPURL.Reveal())
+	server, err := smtp.ParseURL(d.config.SMTPURL.Reveal())
 	if err != nil {
 		return failureBy(err, "")
 	}
-	return passed(server.Address() + signedIn(string(server.Security), server.Username))
+	return passed(server.Address() + signedIn(server))
 }
 
 func (d *doctor) checkIMAP(ctx context.Context) check {
@@ -418,24 +436,28 @@ func (d *doctor) checkIMAP(ctx context.Context) check {
 	if err != nil {
 		return failureBy(err, "")
 	}
-	d.mailbox, err = inbox.Open(ctx, inbox.Options{Account: account, MaxMessage: probeSize, Poll: probePoll, Timeout: doctorPatience})
-	if err != nil {
+	d.account = account
+	if d.mailbox, err = d.openMailbox(ctx); err != nil {
 		return failureBy(err, "")
 	}
-	return passed(account.Address() + signedIn(string(account.Security), account.Username) + ", folder " + account.Folder)
+	return passed(account.Address() + signedIn(account) + ", folder " + account.Folder)
+}
+
+func (d *doctor) openMailbox(ctx context.Context) (*inbox.Mailbox, error) {
+	return inbox.Open(ctx, inbox.Options{Account: d.account, MaxMessage: probeSize, Poll: probePoll, Timeout: doctorPatience})
 }
 
 // signedIn says how a mail server was reached.
-func signedIn(security, username string) string {
-	how := map[string]string{
-		string(notify.StartTLS):    " with STARTTLS",
-		string(notify.ImplicitTLS): " with TLS",
-		string(notify.NoTLS):       " in the clear",
-	}[security]
-	if username == "" {
+func signedIn(server *mailhost.Server) string {
+	how := map[mailhost.Security]string{
+		mailhost.StartTLS:    " with STARTTLS",
+		mailhost.ImplicitTLS: " with TLS",
+		mailhost.NoTLS:       " in the clear",
+	}[server.Security]
+	if server.Username == "" {
 		return how + ", without signing in"
 	}
-	return how + ", signed in as " + username
+	return how + ", signed in as " + server.Username
 }
 
 func (d *doctor) checkPlus(ctx context.Context) check {

@@ -111,6 +111,7 @@ func TestDoctorPlus(t *testing.T) {
 						"COUNTERSIGN_MAIL_FROM=hello@agency.example",
 						"COUNTERSIGN_SMTP_URL="+post.url(agency),
 						"COUNTERSIGN_IMAP_URL="+imap.String(),
+						"COUNTERSIGN_DNS=127.0.0.1:1",
 						"SSL_CERT_FILE="+post.certificate,
 						v.setting,
 					)

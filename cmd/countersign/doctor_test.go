@@ -3,12 +3,9 @@
 package main_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,7 +18,6 @@ import (
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/migrations/pgtest"
-	"github.com/countersign/countersign/notify/mailsink"
 )
 
 // diagnosis is what countersign doctor --json prints.
@@ -80,7 +76,7 @@ func TestDoctorWithoutSettings(t *testing.T) {
 	in := install(t)
 	want := []string{
 		"settings: ok", "database: skip", "vault keys: skip", "clock: skip", "usernames: skip", "SMTP: skip", "IMAP: skip",
-		"plus-address delivery: skip",
+		"mail domains: skip", "plus-address delivery: skip", "test mail: skip",
 	}
 	if diff := cmp.Diff(want, in.doctor(t).statuses()); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)
@@ -100,7 +96,7 @@ func TestDoctorFindsMistakes(t *testing.T) {
 	d := in.doctor(t)
 	want := []string{
 		"settings: fail", "settings: fail", "database: skip", "vault keys: skip", "clock: skip", "usernames: skip",
-		"SMTP: skip", "IMAP: skip", "plus-address delivery: skip",
+		"SMTP: skip", "IMAP: skip", "mail domains: skip", "plus-address delivery: skip", "test mail: skip",
 	}
 	if diff := cmp.Diff(want, d.statuses()); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)
@@ -231,31 +227,21 @@ func TestDoctorOfDatabase(t *testing.T) {
 // Whatever does not need the database is examined without it.
 func TestDoctorWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sink := mailsink.New(mailsink.Options{})
-	served := make(chan error, 1)
-	go func() { served <- sink.Serve(listener) }()
-	t.Cleanup(func() {
-		if err := errors.Join(sink.Shutdown(context.WithoutCancel(t.Context())), <-served); err != nil {
-			t.Error(err)
-		}
-	})
+	sink, server := startSink(t)
 	in := install(t,
 		"COUNTERSIGN_DATABASE_URL=postgres://user:hunter2@127.0.0.1:1/countersign",
 		"COUNTERSIGN_VAULT_KEYS="+authflow.GenerateVaultKey("k1"),
 		"COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example",
-		fmt.Sprintf("COUNTERSIGN_SMTP_URL=smtp://%s?tls=none", listener.Addr()),
+		"COUNTERSIGN_SMTP_URL=smtp://"+server+"?tls=none",
 		"COUNTERSIGN_IMAP_URL=imap://agency:hunter2@127.0.0.1:1?tls=none",
+		"COUNTERSIGN_DNS=127.0.0.1:1",
 	)
 	d := in.doctor(t, "--plus")
 	d.of(t, "database").want(t, "fail", "connection refused", "see that the server runs")
 	d.of(t, "vault keys").want(t, "skip", "needs", "")
 	d.of(t, "clock").want(t, "skip", "needs the database", "")
 	d.of(t, "usernames").want(t, "ok", "agency+acme-bakery@agency.example", "")
-	d.of(t, "SMTP").want(t, "ok", listener.Addr().String()+" in the clear, without signing in", "")
+	d.of(t, "SMTP").want(t, "ok", server+" in the clear, without signing in", "")
 	d.of(t, "IMAP").want(t, "fail", "IMAP server 127.0.0.1:1: connect", "check host and port in COUNTERSIGN_IMAP_URL")
 	d.of(t, "plus-address delivery").want(t, "skip", "needs usernames, SMTP and IMAP in order", "")
 	if n := sink.Count(); n != 0 {

@@ -16,15 +16,19 @@ import (
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/notify/inbox"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/queue"
 )
 
 const (
-	mailWorkers  = 10               // mails sent at once, and connections kept, in one process
-	drainTime    = 20 * time.Second // that running requests and jobs have when the process is told to end
-	foldInterval = 15 * time.Second
-	sweepPause   = time.Minute
+	mailConnections = 10               // to the mail server, kept by one process
+	drainTime       = 20 * time.Second // that running requests and jobs have when the process is told to end
+	foldInterval    = 15 * time.Second
+	sweepPause      = time.Minute
+
+	// readingLimit is how long a replica reads the mailbox before any of them goes on with it.
+	readingLimit = time.Hour
 
 	// reconcileLimit is enough for millions of accounts; a call that hangs ends long before.
 	reconcileLimit = 12 * time.Hour
@@ -107,7 +111,8 @@ func (c *config) missing() []string {
 type service struct {
 	runner  *queue.Runner
 	servers []*http.Server
-	failed  chan error // of a server that ended by itself
+	failed  chan error   // of a server that ended by itself
+	mail    func() error // ends sending
 }
 
 // start serves pages and works jobs.
@@ -130,7 +135,21 @@ func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
 		s.runner = nil
 		return nil, errors.Join(err, s.stop(ctx))
 	}
+	if a.outbox != nil {
+		s.mail = start(ctx, a.outbox)
+	}
 	return s, nil
+}
+
+// start sends mail until the function that it returns is called, which waits for what is on its way.
+func start(ctx context.Context, outbox *notify.Outbox) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- outbox.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}
 }
 
 func (s *service) listen(ctx context.Context, address string, h http.Handler) error {
@@ -165,6 +184,9 @@ func (s *service) stop(ctx context.Context) error {
 	if s.runner != nil {
 		errs = append(errs, s.runner.Stop(ctx))
 	}
+	if s.mail != nil {
+		errs = append(errs, s.mail())
+	}
 	return errors.Join(errs...)
 }
 
@@ -197,10 +219,72 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Work:  func(ctx context.Context, _ queue.Running) error { return reconciliations.Sweep(ctx) },
 		}
 	}
-	if a.transport != nil {
-		handlers[notify.JobMessage] = queue.Handler{Workers: mailWorkers, Work: a.mailer.Work}
+	if a.outbox != nil {
+		handlers["remind"] = queue.Handler{
+			Every: foldInterval,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.reminders.Due(ctx) },
+		}
+	}
+	if digests := a.digests(); digests != nil {
+		handlers["digest"] = queue.Handler{
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return digests.Due(ctx) },
+		}
+	}
+	if a.returns != nil && a.config.IMAPURL != "" {
+		handlers["read_mailbox"] = queue.Handler{
+			Every: sweepPause,
+			Limit: readingLimit,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.readMailbox(ctx) },
+		}
 	}
 	return handlers
+}
+
+// digests are nil without a mail server, or when nobody wants them.
+func (a *app) digests() *notify.Digests {
+	if a.outbox == nil || !a.config.digest {
+		return nil
+	}
+	return &notify.Digests{
+		DB:         a.db.Pool,
+		Mailer:     a.mailer,
+		Recipients: a.operatorAddresses,
+		Zone:       a.config.zone,
+		Link:       a.config.PublicURL + "/admin",
+		Now:        time.Now,
+	}
+}
+
+func (a *app) operatorAddresses(ctx context.Context) ([]string, error) {
+	operators, err := a.admin.Operators(ctx)
+	addresses := make([]string, len(operators))
+	for i, o := range operators {
+		addresses[i] = o.Email
+	}
+	return addresses, err
+}
+
+// readMailbox reads what comes back until ctx ends: of all replicas, the one that runs this job.
+func (a *app) readMailbox(ctx context.Context) error {
+	account, err := inbox.ParseURL(a.config.IMAPURL.Reveal())
+	if err != nil {
+		return err
+	}
+	name := account.String()
+	validity, uid, err := a.returns.Bookmark(ctx, name)
+	if err != nil {
+		return err
+	}
+	o := inbox.Options{Account: account, Log: a.log}
+	from := inbox.Bookmark{UIDValidity: validity, UID: uid}
+	err = inbox.Watch(ctx, o, from, func(ctx context.Context, m inbox.Message) error {
+		return a.returns.TakeFrom(ctx, name, m.UIDValidity, m.UID, m.Raw, m.Truncated)
+	})
+	if err != nil {
+		return err
+	}
+	return queue.Later(0)
 }
 
 // uploads are nil without an agency mailbox, as the importer is.
@@ -219,6 +303,14 @@ func (a *app) reconciliations() *provisioning.Reconciliations {
 	return &provisioning.Reconciliations{DB: a.db.Pool, Jobs: a.jobs, Reconciler: a.reconciler}
 }
 
+// sender is nil without a mail server.
+func (a *app) sender() notify.Sender {
+	if a.transport == nil {
+		return nil
+	}
+	return a.transport
+}
+
 func (a *app) web() *web.Server {
 	return &web.Server{
 		Store:           a.store,
@@ -230,9 +322,14 @@ func (a *app) web() *web.Server {
 		Links:           a.links,
 		Flow:            a.flow,
 		Mailer:          a.mailer,
+		Sender:          a.sender(),
+		Pace:            a.config.pace,
+		Stationery:      a.stationery,
+		Switch:          a.mailSwitch,
+		Reminders:       a.reminders,
+		Returns:         a.returns,
 		Admin:           a.admin,
 		Templates:       a.templates,
-		Letterhead:      a.config.letterhead(),
 		Scopes:          a.config.scopes(),
 		PublicURL:       a.config.PublicURL,
 		Proxies:         a.config.TrustedProxies,

@@ -24,7 +24,7 @@ const (
 // errSilent is the cause where the server lets us wait for longer than Options.Timeout.
 var errSilent = errors.New("the server does not answer")
 
-// Error is every error of a Mailbox.
+// Error is every error of a mail server and of the way to it.
 type Error struct {
 	Step Step
 	// Server is host:port.
@@ -64,8 +64,11 @@ func (e *Error) Cure() string {
 	}
 }
 
+// redacted stands where a server repeats the password.
+const redacted = "[redacted]"
+
 // failure makes an Error of what the IMAP client said.
-func (a *Account) failure(step Step, err error) *Error {
+func failure(a *Account, step Step, err error) *Error {
 	e := &Error{Step: step, Server: a.Address(), Err: err}
 	if reply, ok := errors.AsType[*imap.Error](err); ok {
 		// Servers have been seen to repeat the command that they refuse.

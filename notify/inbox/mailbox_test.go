@@ -22,6 +22,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 
 	"github.com/countersign/countersign/notify/inbox"
+	"github.com/countersign/countersign/notify/mailhost"
 )
 
 const username, password = "agency@agency.example", "hunter2 \"\\/"
@@ -94,7 +95,7 @@ func (s *server) unseen(t *testing.T) uint32 {
 }
 
 // account is the user's INBOX at an address.
-func account(t *testing.T, address string, security inbox.Security) *inbox.Account {
+func account(t *testing.T, address string, security mailhost.Security) *inbox.Account {
 	t.Helper()
 	a, err := inbox.ParseURL("imap://u:p@" + address + "?tls=none")
 	if err != nil {
@@ -138,7 +139,7 @@ func TestNext(t *testing.T) {
 			t.Parallel()
 			s := start(t, imapserver.Options{Caps: caps}, false)
 			s.deliver(t, mail("old"))
-			m := open(t, inbox.Options{Account: account(t, s.address, inbox.NoTLS), Poll: 10 * time.Millisecond})
+			m := open(t, inbox.Options{Account: account(t, s.address, mailhost.NoTLS), Poll: 10 * time.Millisecond})
 			s.deliver(t, mail("first"))
 			s.deliver(t, mail("second"))
 			for _, want := range []string{"first", "second"} {
@@ -161,7 +162,7 @@ func TestNext(t *testing.T) {
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	s := start(t, imapserver.Options{Caps: imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIdle: {}}}, false)
-	m := open(t, inbox.Options{Account: account(t, s.address, inbox.NoTLS), Poll: time.Hour})
+	m := open(t, inbox.Options{Account: account(t, s.address, mailhost.NoTLS), Poll: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	delivered := make(chan struct{})
 	go func() {
@@ -186,55 +187,95 @@ func TestIdle(t *testing.T) {
 	<-delivered
 }
 
-// A server may announce IDLE and refuse it.
-func TestIdleRefused(t *testing.T) {
+// What a server does may be odd and is within the protocol all the same.
+func TestServersDiffer(t *testing.T) {
 	t.Parallel()
-	script := strings.Join([]string{
-		"NOOP", "UID SEARCH", "IDLE BAD not today", // nothing is there, and nobody will tell
-		"NOOP", "UID SEARCH * SEARCH 7", "UID FETCH * 1 FETCH (UID 7 BODY[]<0> \"hello\")", "LOGOUT",
-	}, "\n")
-	listener := listen(t)
-	served := make(chan error, 1)
-	go func() { served <- play(listener, "LOGIN\nEXAMINE * OK [UIDNEXT 7] next\n"+script) }()
-	m := open(t, inbox.Options{Account: account(t, listener.Addr().String(), inbox.NoTLS), Poll: 10 * time.Millisecond})
-	if got := next(t, m); got != "hello" {
-		t.Errorf("got %q", got)
-	}
-	m.Close(t.Context())
-	if err := <-served; err != nil {
-		t.Error(err)
+	for name, script := range map[string]string{
+		"announces IDLE and refuses it": `
+			LOGIN
+			EXAMINE > OK [UIDNEXT 7] next
+			NOOP
+			UID SEARCH
+			IDLE BAD not today
+			NOOP
+			UID SEARCH UID 7:* > SEARCH 7
+			UID FETCH 7 > 1 FETCH (UID 7 BODY[]<0> "hello")
+			LOGOUT`,
+		"does not tell UIDNEXT": `
+			LOGIN
+			EXAMINE > 2 EXISTS
+			UID SEARCH UID * > SEARCH 6
+			NOOP
+			UID SEARCH UID 7:* > SEARCH 6 7
+			UID FETCH 7 > 3 FETCH (UID 7 BODY[]<0> "hello")
+			LOGOUT`,
+		"does not tell UIDNEXT of an empty folder": `
+			LOGIN
+			EXAMINE
+			NOOP
+			UID SEARCH UID 1:* > SEARCH 7
+			UID FETCH 7 > 1 FETCH (UID 7 BODY[]<0> "hello")
+			LOGOUT`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			listener := listen(t)
+			served := make(chan error, 1)
+			go func() {
+				conn, err := listener.Accept()
+				if err == nil {
+					err = play(conn, script)
+				}
+				served <- errors.Join(err, listener.Close())
+			}()
+			m := open(t, inbox.Options{Account: account(t, listener.Addr().String(), mailhost.NoTLS), Poll: 10 * time.Millisecond})
+			if got := next(t, m); got != "hello" {
+				t.Errorf("got %q", got)
+			}
+			m.Close(t.Context())
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
-// play serves one connection by a script: a line is the beginning of the command that must come, and the answer, which is
-// OK unless BAD stands there.
-func play(listener net.Listener, script string) error {
-	conn, err := listener.Accept()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = errors.Join(conn.Close(), listener.Close()) }()
+// play serves one connection by a script: a line is the beginning of the command that must come and, after a > each, the
+// untagged answers to it. The command is done then, unless BAD stands there.
+func play(conn net.Conn, script string) error {
+	defer func() { _ = conn.Close() }()
 	fmt.Fprint(conn, "* OK [CAPABILITY IMAP4rev1 IDLE] ready\r\n")
 	commands := bufio.NewReader(conn)
-	for expected := range strings.SplitSeq(script, "\n") {
+	tag := ""
+	for expected := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
 		line, err := commands.ReadString('\n')
 		if err != nil {
 			return fmt.Errorf("%s: %w", expected, err)
 		}
-		tag, command, _ := strings.Cut(line, " ")
-		name, data, untagged := strings.Cut(expected, " * ")
-		name, refusal, refused := strings.Cut(name, " BAD ")
+		command := line
+		if command != "DONE\r\n" {
+			tag, command, _ = strings.Cut(line, " ")
+		}
+		name, answers, _ := strings.Cut(strings.TrimSpace(expected)+" ", " > ")
+		name, refusal, refused := strings.Cut(strings.TrimSpace(name), " BAD ")
 		if !strings.HasPrefix(command, name) {
 			return fmt.Errorf("the client says %q where %s is expected", line, name)
-		}
-		if untagged {
-			fmt.Fprintf(conn, "* %s\r\n", data)
 		}
 		if refused {
 			fmt.Fprintf(conn, "%s BAD %s\r\n", tag, refusal)
 			continue
 		}
-		fmt.Fprintf(conn, "%s OK [CAPABILITY IMAP4rev1 IDLE] done\r\n", tag)
+		if name == "IDLE" {
+			fmt.Fprint(conn, "+ idling\r\n")
+		}
+		for answer := range strings.SplitSeq(strings.TrimSpace(answers), " > ") {
+			if answer != "" {
+				fmt.Fprintf(conn, "* %s\r\n", strings.ReplaceAll(answer, "CRLF", "\r\n"))
+			}
+		}
+		if name != "IDLE" {
+			fmt.Fprintf(conn, "%s OK [CAPABILITY IMAP4rev1 IDLE] done\r\n", tag)
+		}
 	}
 	return nil
 }
@@ -242,7 +283,7 @@ func play(listener net.Listener, script string) error {
 func TestMessageIsCut(t *testing.T) {
 	t.Parallel()
 	s := start(t, imapserver.Options{}, false)
-	m := open(t, inbox.Options{Account: account(t, s.address, inbox.NoTLS), MaxMessage: 1000})
+	m := open(t, inbox.Options{Account: account(t, s.address, mailhost.NoTLS), MaxMessage: 1000})
 	huge := mail("huge") + strings.Repeat("x", 5<<20)
 	s.deliver(t, huge)
 	if got := next(t, m); got != huge[:1000] {
@@ -266,50 +307,52 @@ func TestOpen(t *testing.T) {
 	tests := map[string]struct {
 		serverTLS *tls.Config
 		implicit  bool
-		security  inbox.Security
+		security  mailhost.Security
 		clientTLS *tls.Config
 		change    func(*inbox.Account)
+		timeout   time.Duration
 		step      inbox.Step // empty: it opens
 		saying    string
 		cure      string
 	}{
-		"in the clear": {security: inbox.NoTLS},
-		"STARTTLS":     {serverTLS: serverTLS, security: inbox.StartTLS, clientTLS: clientTLS},
-		"TLS":          {serverTLS: serverTLS, implicit: true, security: inbox.ImplicitTLS, clientTLS: clientTLS},
+		"in the clear": {security: mailhost.NoTLS},
+		"STARTTLS":     {serverTLS: serverTLS, security: mailhost.StartTLS, clientTLS: clientTLS},
+		"TLS":          {serverTLS: serverTLS, implicit: true, security: mailhost.ImplicitTLS, clientTLS: clientTLS},
 		"wrong password": {
-			security: inbox.NoTLS, change: func(a *inbox.Account) { a.Password = "hunter2 wrong" },
+			security: mailhost.NoTLS, change: func(a *inbox.Account) { a.Password = "hunter2 wrong" },
 			step: "sign in", saying: "the server answered: Authentication failed", cure: "check user and password",
 		},
 		"no password in the clear": {
-			serverTLS: serverTLS, security: inbox.NoTLS,
+			serverTLS: serverTLS, security: mailhost.NoTLS,
 			step: "sign in", saying: "does not let anybody sign in", cure: "check user and password",
 		},
 		"missing folder": {
-			security: inbox.NoTLS, change: func(a *inbox.Account) { a.Folder = "Clients" },
+			security: mailhost.NoTLS, change: func(a *inbox.Account) { a.Folder = "Clients" },
 			step: "open the folder", saying: "the server answered: No such mailbox", cure: "must be a folder of the mailbox",
 		},
 		"no STARTTLS": {
-			security: inbox.StartTLS, clientTLS: clientTLS,
+			security: mailhost.StartTLS, clientTLS: clientTLS,
 			step: "TLS", saying: "no STARTTLS", cure: "use imaps:// for a port that speaks TLS",
 		},
 		"STARTTLS where TLS is spoken": {
-			serverTLS: serverTLS, implicit: true, security: inbox.StartTLS, clientTLS: clientTLS,
-			step: "TLS", cure: "use imaps:// for a port that speaks TLS",
+			serverTLS: serverTLS, implicit: true, security: mailhost.StartTLS, clientTLS: clientTLS,
+			timeout: 100 * time.Millisecond, // Both sides wait for the other to begin.
+			step:    "TLS", saying: "the server does not answer", cure: "use imaps:// for a port that speaks TLS",
 		},
 		"TLS where STARTTLS is wanted": {
-			serverTLS: serverTLS, security: inbox.ImplicitTLS, clientTLS: clientTLS,
+			serverTLS: serverTLS, security: mailhost.ImplicitTLS, clientTLS: clientTLS,
 			step: "TLS", saying: "does not look like a TLS handshake", cure: "use imaps:// for a port that speaks TLS",
 		},
 		"certificate of nobody we know": {
-			serverTLS: serverTLS, implicit: true, security: inbox.ImplicitTLS,
+			serverTLS: serverTLS, implicit: true, security: mailhost.ImplicitTLS,
 			step: "TLS", saying: "certificate signed by unknown authority", cure: "trust the certificate's issuer",
 		},
 		"the same with STARTTLS": {
-			serverTLS: serverTLS, security: inbox.StartTLS,
+			serverTLS: serverTLS, security: mailhost.StartTLS,
 			step: "TLS", saying: "certificate signed by unknown authority", cure: "trust the certificate's issuer",
 		},
 		"nobody there": {
-			security: inbox.NoTLS, change: func(a *inbox.Account) { a.Port = 1 },
+			security: mailhost.NoTLS, change: func(a *inbox.Account) { a.Port = 1 },
 			step: "connect", saying: "connection refused", cure: "check host and port",
 		},
 	}
@@ -321,8 +364,7 @@ func TestOpen(t *testing.T) {
 			if tt.change != nil {
 				tt.change(a)
 			}
-			// The server that awaits TLS says nothing, and is not waited for.
-			m, err := inbox.Open(t.Context(), inbox.Options{Account: a, TLS: tt.clientTLS, Timeout: 5 * time.Second})
+			m, err := inbox.Open(t.Context(), inbox.Options{Account: a, TLS: tt.clientTLS, Timeout: tt.timeout})
 			if tt.step == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -360,7 +402,7 @@ func TestNextEnds(t *testing.T) {
 		t.Run(fmt.Sprintf("with the connection, IDLE %v", idle), func(t *testing.T) {
 			t.Parallel()
 			s := start(t, imapserver.Options{Caps: caps}, false)
-			m := open(t, inbox.Options{Account: account(t, s.address, inbox.NoTLS), Poll: time.Hour})
+			m := open(t, inbox.Options{Account: account(t, s.address, mailhost.NoTLS), Poll: time.Hour})
 			time.AfterFunc(50*time.Millisecond, func() { _ = s.Close() })
 			_, err := m.Next(t.Context())
 			wantError(t, err, "read", "")
@@ -368,7 +410,7 @@ func TestNextEnds(t *testing.T) {
 		t.Run(fmt.Sprintf("with the context, IDLE %v", idle), func(t *testing.T) {
 			t.Parallel()
 			s := start(t, imapserver.Options{Caps: caps}, false)
-			m := open(t, inbox.Options{Account: account(t, s.address, inbox.NoTLS), Poll: time.Hour})
+			m := open(t, inbox.Options{Account: account(t, s.address, mailhost.NoTLS), Poll: time.Hour})
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			_, err := m.Next(ctx)
@@ -386,42 +428,50 @@ func TestOddServers(t *testing.T) {
 	const greeting = "* OK [CAPABILITY IMAP4rev1] ready\r\n"
 	const silence = "the server does not answer"
 	tests := map[string]struct {
-		security inbox.Security
+		security mailhost.Security
 		serve    func(net.Conn)
 		step     inbox.Step
 		saying   string
 	}{
-		"silent": {inbox.NoTLS, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, "connect", silence},
+		"silent": {mailhost.NoTLS, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, "connect", silence},
 		"silent where TLS is expected": {
-			inbox.ImplicitTLS, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, "TLS", silence,
+			mailhost.ImplicitTLS, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, "TLS", silence,
 		},
-		"hangs up": {inbox.NoTLS, func(net.Conn) {}, "connect", "connection closed before greeting"},
-		"busy":     {inbox.NoTLS, func(c net.Conn) { fmt.Fprint(c, "* BYE try later\r\n") }, "connect", "the server answered: try later"},
-		"endless": {inbox.NoTLS, func(c net.Conn) {
+		"hangs up": {mailhost.NoTLS, func(net.Conn) {}, "connect", "connection closed before greeting"},
+		"busy":     {mailhost.NoTLS, func(c net.Conn) { fmt.Fprint(c, "* BYE try later\r\n") }, "connect", "the server answered: try later"},
+		"endless": {mailhost.NoTLS, func(c net.Conn) {
 			for err := error(nil); err == nil; {
 				_, err = c.Write(bytes.Repeat([]byte("x"), 1<<16))
 			}
 		}, "connect", "sends more than it was asked for"},
-		"breaks off in the midst of STARTTLS": {inbox.StartTLS, func(c net.Conn) {
+		"breaks off in the midst of STARTTLS": {mailhost.StartTLS, func(c net.Conn) {
 			fmt.Fprint(c, greeting)
 			_, _ = c.Read(make([]byte, 100))
-			fmt.Fprint(c, "T1 OK begin\r")
-		}, "TLS", silence},
-		"repeats the command": {inbox.NoTLS, func(c net.Conn) {
+			fmt.Fprint(c, "S OK begin\r")
+		}, "TLS", "EOF"},
+		"refuses STARTTLS": {mailhost.StartTLS, func(c net.Conn) {
+			fmt.Fprint(c, greeting)
+			_, _ = c.Read(make([]byte, 100))
+			fmt.Fprint(c, "* 1 EXISTS\r\nS NO certificate has expired\r\n")
+		}, "TLS", "no STARTTLS: NO certificate has expired"},
+		"speaks on before TLS": {mailhost.StartTLS, func(c net.Conn) {
+			fmt.Fprint(c, greeting)
+			_, _ = c.Read(make([]byte, 100))
+			fmt.Fprint(c, "S OK begin\r\n* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] trust me\r\n")
+		}, "TLS", "goes on in the clear"},
+		"is busy before STARTTLS": {
+			mailhost.StartTLS, func(c net.Conn) { fmt.Fprint(c, "* BYE try later\r\n") }, "TLS", "the server answered: BYE try later",
+		},
+		"has signed in before STARTTLS": {
+			mailhost.StartTLS, func(c net.Conn) { fmt.Fprint(c, "* PREAUTH welcome\r\n") }, "TLS", "PREAUTH welcome",
+		},
+		"repeats the command": {mailhost.NoTLS, func(c net.Conn) {
 			fmt.Fprint(c, greeting)
 			line := make([]byte, 200)
 			_, _ = c.Read(line)
 			fmt.Fprint(c, "T1 BAD what is LOGIN "+password+"\t\x1b[31m?\r\n")
 			_, _ = io.Copy(io.Discard, c)
 		}, "sign in", "what is LOGIN [redacted] [31m?"},
-		"knows no UIDNEXT": {inbox.NoTLS, func(c net.Conn) {
-			fmt.Fprint(c, greeting)
-			for i := range 3 {
-				_, _ = c.Read(make([]byte, 200))
-				fmt.Fprintf(c, "T%d OK\r\n", i+1)
-			}
-			_, _ = io.Copy(io.Discard, c)
-		}, "open the folder", "UIDNEXT"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

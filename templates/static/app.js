@@ -1,6 +1,6 @@
 // The pages work without this script. With it, times are in the reader's zone, usernames copy at a
-// press, one-time links need no press, files drop anywhere and show how far they are, a button that
-// works says so, and the console says when its numbers are old.
+// press, one-time links need no press, files drop anywhere and show how far they are, previews change
+// in place, a button that works says so, and the console says when its numbers are old.
 (() => {
   "use strict";
 
@@ -39,6 +39,18 @@
     if (!raw.redirected) return;
     event.preventDefault();
     location.assign(raw.url);
+  });
+
+  // A preview is written into its frame: a frame that is led elsewhere flickers, forgets how far it was read, and
+  // is a step of its own for the back button.
+  document.addEventListener("htmx:after:swap", async () => {
+    const frame = document.querySelector("[data-preview] iframe");
+    const address = frame?.parentElement.dataset.preview;
+    if (!frame || address === (frame.dataset.shown ?? frame.getAttribute("src"))) return;
+    frame.dataset.shown = address;
+    const response = await fetch(address);
+    const page = await response.text();
+    if (response.ok && frame.dataset.shown === address) frame.contentDocument.documentElement.innerHTML = page;
   });
 
   const lost = (is) => document.querySelectorAll("[data-lost]").forEach((e) => e.toggleAttribute("hidden", !is));
@@ -93,6 +105,7 @@
       if (request.status < 400 || !main) return location.assign(request.responseURL);
       localize(main);
       document.querySelector("main").replaceWith(main);
+      window.htmx?.process(main);
       (main.querySelector("[aria-invalid]") ?? main).focus();
     });
     request.addEventListener("error", () => say("The connection was lost. Choose the file again."));

@@ -196,7 +196,7 @@ func TestClient(t *testing.T) {
 	p.open(d.console + "/admin/clients/ref:MB-1111")
 	p.says("Łódź Pierogi")
 	p.inspect("client")
-	for _, want := range []string{username, owner, "Daniel Fitzgerald", "a07ehwjtpvqn6", "US/Eastern", "retail", "Standard", "Accepted by the owner’s mail server"} {
+	for _, want := range []string{username, owner, "Daniel Fitzgerald", "a07ehwjtpvqn6", "US/Eastern", "retail", "Standard", "Sent"} {
 		p.mentions(want)
 	}
 	call(p, browser.SetPermission, browser.SetPermissionParams{

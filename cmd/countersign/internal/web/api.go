@@ -70,15 +70,21 @@ func (s *Server) api(router *gin.Engine) {
 		"Download the rejected rows, to be corrected and imported again", s.rejectsFile, sendsCSV)
 	register(s, api, http.MethodGet, "/clients", admin.ScopeRead, "List clients", s.listClients)
 	register(s, api, http.MethodGet, "/clients/{id}", admin.ScopeRead, "Read a client", s.readClient)
+	register(s, api, http.MethodPatch, "/clients/{id}", admin.ScopeWrite, "Pause a client's mail, or resume it", s.patchClient)
 	register(s, api, http.MethodGet, "/clients/{id}/events", admin.ScopeRead, "Read a client's history, newest first", s.listEvents)
 	register(s, api, http.MethodPost, "/clients/{id}/link", admin.ScopeLinks, "Make a fresh invitation link to hand over", s.postLink,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusCreated })
 	register(s, api, http.MethodPost, "/clients/{id}/username", admin.ScopeWrite,
 		"Give a client another username because the provider says that its own is taken", s.postUsername)
+	register(s, api, http.MethodPost, "/clients/{id}/owner", admin.ScopeWrite,
+		"Correct who the owner is, and invite them even if they were mailed before", s.postOwner)
+	register(s, api, http.MethodPost, "/clients/{id}/reminder", admin.ScopeWrite,
+		"Send the next reminder now, leave it out, or choose when it goes out", s.postReminder)
 	register(s, api, http.MethodPost, "/invitations", admin.ScopeWrite, "Queue invitations", s.postInvitations,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusAccepted })
 	register(s, api, http.MethodGet, "/progress", admin.ScopeRead, "Read the progress", s.readProgress)
 	register(s, api, http.MethodGet, "/export.csv", admin.ScopeRead, "Download the roster with usernames and stages", s.exportFile, sendsCSV)
+	s.mailAPI(api)
 }
 
 // sendsCSV documents that the answer is a file.
@@ -365,42 +371,6 @@ func (in *clientsInput) filter() provisioning.Filter {
 	}
 }
 
-type clientBody struct {
-	ID           uuid.UUID         `json:"id" format:"uuid"`
-	Ref          *string           `json:"ref"`
-	Name         string            `json:"name"`
-	OwnerName    string            `json:"owner_name"`
-	OwnerEmail   string            `json:"owner_email"`
-	AccountID    *string           `json:"account_id"`
-	Username     string            `json:"username"`
-	Route        string            `json:"route"`
-	Stage        string            `json:"stage"`
-	Reason       *string           `json:"reason"`
-	Paused       bool              `json:"paused"`
-	SiteURL      string            `json:"site_url"`
-	Locale       string            `json:"locale"`
-	TimeZone     string            `json:"time_zone"`
-	Tags         []string          `json:"tags"`
-	Extra        map[string]string `json:"extra"`
-	CreatedAt    time.Time         `json:"created_at"`
-	UpdatedAt    time.Time         `json:"updated_at"`
-	StageAt      time.Time         `json:"stage_at"`
-	InvitedAt    *time.Time        `json:"invited_at"`
-	StartedAt    *time.Time        `json:"started_at"`
-	AuthorizedAt *time.Time        `json:"authorized_at"`
-	ProvenAt     *time.Time        `json:"proven_at"`
-}
-
-func clientInJSON(c provisioning.Client) clientBody {
-	return clientBody{
-		ID: c.ID, Ref: c.Ref, Name: c.Name, OwnerName: c.OwnerName, OwnerEmail: c.OwnerEmail, AccountID: c.AccountID,
-		Username: c.Username, Route: string(c.Route), Stage: string(c.Stage), Reason: (*string)(c.Reason), Paused: c.Paused,
-		SiteURL: c.SiteURL, Locale: c.Locale, TimeZone: c.TimeZone, Tags: c.Tags, Extra: c.Extra,
-		CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, StageAt: c.StageAt, InvitedAt: c.InvitedAt,
-		StartedAt: c.StartedAt, AuthorizedAt: c.AuthorizedAt, ProvenAt: c.ProvenAt,
-	}
-}
-
 type clientsOutput struct {
 	Body struct {
 		Clients    []clientBody `json:"clients"`
@@ -422,22 +392,6 @@ func (s *Server) listClients(ctx context.Context, in *clientsInput) (*clientsOut
 		out.Body.NextCursor = &next
 	}
 	return out, nil
-}
-
-type clientID struct {
-	ID string `path:"id" doc:"id, or ref: and the agency's own key"`
-}
-
-type clientOutput struct {
-	Body clientBody
-}
-
-func (s *Server) readClient(ctx context.Context, in *clientID) (*clientOutput, error) {
-	c, err := s.Store.Client(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return &clientOutput{Body: clientInJSON(c)}, nil
 }
 
 type eventsInput struct {
@@ -502,28 +456,6 @@ func (s *Server) postLink(ctx context.Context, in *clientID) (*linkOutput, error
 	out := &linkOutput{}
 	out.Body.URL, out.Body.ExpiresAt, err = s.Links.HandOver(ctx, c.ID, actor(ctx))
 	return out, err
-}
-
-type usernameInput struct {
-	ID   string `path:"id" doc:"id, or ref: and the agency's own key"`
-	Body struct {
-		Taken string `json:"taken" doc:"the username that the provider refused, so that a repeated report changes nothing"`
-	}
-}
-
-func (s *Server) postUsername(ctx context.Context, in *usernameInput) (*clientOutput, error) {
-	if s.Renamer == nil {
-		return nil, errNoMailbox
-	}
-	c, err := s.Store.Client(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	c, err = s.Renamer.Taken(ctx, c.ID, in.Body.Taken, actor(ctx))
-	if err != nil && !errors.Is(err, provisioning.ErrNoLongerUsername) {
-		return nil, err
-	}
-	return &clientOutput{Body: clientInJSON(c)}, nil
 }
 
 // Invitations and progress.

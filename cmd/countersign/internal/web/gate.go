@@ -50,7 +50,7 @@ func operator(c *gin.Context) admin.Operator {
 }
 
 func (s *Server) signInPage(c *gin.Context) error {
-	page := templates.SignInPage{Gate: s.gate()}
+	page := templates.SignInPage{Gate: s.gate(c)}
 	if _, ended := c.GetQuery("ended"); ended {
 		page.Problem = templates.SignInEnded
 	}
@@ -64,7 +64,7 @@ func (s *Server) signIn(c *gin.Context) error {
 	email := c.PostForm("email")
 	from, _ := netip.ParseAddr(c.ClientIP()) // Visitors of unknown address share the zero one, and its limit.
 	token, _, err := s.Admin.SignIn(c, email, provisioning.Secret(c.PostForm("password")), from)
-	page := templates.SignInPage{Gate: s.gate(), Email: email}
+	page := templates.SignInPage{Gate: s.gate(c), Email: email}
 	if wait, ok := errors.AsType[*admin.ThrottledError](err); ok {
 		c.Header("Retry-After", strconv.Itoa(int(wait.RetryAfter.Seconds())+1))
 		page.Problem = templates.SignInThrottled
@@ -100,15 +100,15 @@ func (s *Server) signOut(c *gin.Context) error {
 func (s *Server) entry(c *gin.Context) error {
 	link, err := s.Admin.PeekLink(c, provisioning.Secret(c.Param("token")))
 	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate()})
+		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
 	}
 	if err != nil {
 		return err
 	}
 	if !link.SetUp {
-		return s.show(c, templates.EntryPage{Gate: s.gate(), Path: entryPath(c)})
+		return s.show(c, templates.EntryPage{Gate: s.gate(c), Path: entryPath(c)})
 	}
-	return s.show(c, templates.SetupPage{Gate: s.gate(), Path: entryPath(c), PasswordMin: passwordMin})
+	return s.show(c, templates.SetupPage{Gate: s.gate(c), Path: entryPath(c), PasswordMin: passwordMin})
 }
 
 func entryPath(c *gin.Context) string { return "/admin/enter/" + c.Param("token") }
@@ -123,7 +123,7 @@ func (s *Server) enter(c *gin.Context) error {
 	token := provisioning.Secret(c.Param("token"))
 	link, err := s.Admin.PeekLink(c, token)
 	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate()})
+		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
 	}
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s *Server) enter(c *gin.Context) error {
 	}
 	session, _, err := s.Admin.Enter(c, token)
 	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate()})
+		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
 	}
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (s *Server) enter(c *gin.Context) error {
 
 func (s *Server) setUp(c *gin.Context, token provisioning.Secret) error {
 	page := templates.SetupPage{
-		Gate: s.gate(), Path: entryPath(c), PasswordMin: passwordMin,
+		Gate: s.gate(c), Path: entryPath(c), PasswordMin: passwordMin,
 		Email: c.PostForm("email"), Name: c.PostForm("name"),
 	}
 	session, _, err := s.Admin.SetUp(c, token, page.Email, page.Name, provisioning.Secret(c.PostForm("password")))
@@ -151,7 +151,7 @@ func (s *Server) setUp(c *gin.Context, token provisioning.Secret) error {
 	case err == nil:
 		return s.letIn(c, session)
 	case linkIsDead(err):
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate()})
+		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
 	case errors.Is(err, admin.ErrEmail), errors.Is(err, admin.ErrEmailTaken):
 		page.EmailError = sentence(err)
 	case errors.Is(err, admin.ErrName):

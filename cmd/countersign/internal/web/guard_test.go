@@ -70,7 +70,7 @@ func TestCrossOrigin(t *testing.T) {
 	b.imports(t, rosterFile)
 	link, owner := b.link(t, "ACME/1"), b.operator(t)
 	buttons := []string{
-		link + "/begin", link + "/decline", link + "/renew", link + "/unsubscribe", "/consent/00000000-0000-0000-0000-000000000000/begin",
+		link + "/begin", link + "/decline", link + "/not-me", link + "/refer", link + "/undo", link + "/renew", "/consent/00000000-0000-0000-0000-000000000000/begin",
 		"/admin/sign-in", "/admin/enter/made-up", "/admin/sign-out",
 	}
 	for _, header := range [][]string{
@@ -212,7 +212,7 @@ func TestErrorPages(t *testing.T) {
 		{http.MethodPost, "/oauth/callback", "", http.StatusMethodNotAllowed, "That does not work here"},
 		{http.MethodPost, "/admin/sign-in", large, http.StatusRequestEntityTooLarge, "That is too large"},
 		{http.MethodPost, "/admin/enter/made-up", large, http.StatusRequestEntityTooLarge, "That is too large"},
-		{http.MethodPost, "/i/made-up/unsubscribe", large, http.StatusRequestEntityTooLarge, "That is too large"},
+		{http.MethodPost, "/i/made-up/refer", large, http.StatusRequestEntityTooLarge, "That is too large"},
 		{http.MethodPost, "/admin/sign-in", "email=%zz", http.StatusBadRequest, "The request was not understood"},
 	}
 	for _, test := range tests {
@@ -249,7 +249,7 @@ func TestInternalErrorsAreHidden(t *testing.T) {
 			t.Errorf("the log does not know the number %q", number)
 		}
 	}
-	for _, path := range []string{link + "/begin", link + "/decline", link + "/renew", link + "/unsubscribe"} {
+	for _, path := range []string{link + "/begin", link + "/decline", link + "/not-me", link + "/renew", link + "/unsubscribe"} {
 		operator.post(t, path, nil).has(t, http.StatusInternalServerError).silent(t, "pool", "closed", "SELECT")
 	}
 	if got := operator.get(t, "/oauth/callback?state=x&code=y").leads(t); got != "/consent" {

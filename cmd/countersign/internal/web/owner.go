@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -20,7 +21,7 @@ func (s *Server) invitation(c *gin.Context) error {
 	s.allowProvider(c)
 	inv, err := s.Links.Find(c, c.Param("token"))
 	page := templates.InvitationPage{
-		Letterhead: s.Letterhead,
+		Letterhead: s.letterhead(c),
 		Path:       linkPath(c),
 		Client:     inv.ClientName,
 		OwnerName:  inv.OwnerName,
@@ -29,20 +30,30 @@ func (s *Server) invitation(c *gin.Context) error {
 		ExpiresAt:  inv.ExpiresAt,
 	}
 	switch {
-	case errors.Is(err, authflow.ErrLinkUnknown), errors.Is(err, authflow.ErrLinkExpired):
-		return s.show(c, templates.LinkPage{Letterhead: s.Letterhead, Path: page.Path})
+	case isDead(err):
+		return s.deadLink(c)
 	case errors.Is(err, authflow.ErrLinkSpent):
 		page.ConnectedAt = *inv.SpentAt
 	case err != nil:
 		return err
 	case orZero(inv.Reason) == provisioning.ReasonDeclined && orZero(inv.LastOutcome) != authflow.OutcomeDeclined:
-		page.LastOutcome = templates.OutcomeDeclined
+		page.SaidNo = true
 	case inv.LastOutcome != nil:
 		page.LastOutcome = outcomeOnPage(*inv.LastOutcome)
 	case inv.Stage == provisioning.StageStarted:
 		page.LastOutcome = templates.OutcomeUnfinished
 	}
 	return s.show(c, page)
+}
+
+// isDead tells a link that does not work: unknown, expired or replaced. Only the mail leads to a fresh one.
+func isDead(err error) bool {
+	return errors.Is(err, authflow.ErrLinkUnknown) || errors.Is(err, authflow.ErrLinkExpired)
+}
+
+// deadLink answers a link that isDead, the same whatever it was.
+func (s *Server) deadLink(c *gin.Context) error {
+	return s.show(c, templates.LinkPage{Letterhead: s.letterhead(c), Path: linkPath(c)})
 }
 
 // linkPath is the path of the invitation that was asked for.
@@ -68,7 +79,7 @@ func (s *Server) again(c *gin.Context) error {
 		return errNoRoute
 	}
 	walk, err := s.Flow.Again(c, id)
-	if errors.Is(err, authflow.ErrLinkUnknown) || errors.Is(err, authflow.ErrLinkExpired) {
+	if isDead(err) {
 		return s.lost(c)
 	}
 	return s.sendToProvider(c, walk, err)
@@ -76,8 +87,8 @@ func (s *Server) again(c *gin.Context) error {
 
 func (s *Server) sendToProvider(c *gin.Context, walk authflow.Walk, err error) error {
 	switch {
-	case errors.Is(err, authflow.ErrLinkUnknown), errors.Is(err, authflow.ErrLinkExpired):
-		return s.show(c, templates.LinkPage{Letterhead: s.Letterhead, Path: linkPath(c)})
+	case isDead(err):
+		return s.deadLink(c)
 	case errors.Is(err, authflow.ErrLinkSpent):
 		return s.ending(c, templates.ResultPage{Outcome: templates.OutcomeConnected, Scopes: s.Scopes})
 	case errors.Is(err, authflow.ErrNoProvider):
@@ -181,7 +192,7 @@ func (s *Server) await(ctx context.Context, id uuid.UUID, browser provisioning.S
 // ending shows a result page.
 func (s *Server) ending(c *gin.Context, page templates.ResultPage) error {
 	s.allowProvider(c)
-	page.Letterhead = s.Letterhead
+	page.Letterhead = s.letterhead(c)
 	return s.show(c, page)
 }
 
@@ -212,39 +223,127 @@ func outcomeOnPage(o authflow.Outcome) templates.Outcome {
 
 // decline takes a no for an answer.
 func (s *Server) decline(c *gin.Context) error {
-	return s.takeAnswer(c, templates.OutcomeDeclined, s.Flow.Decline)
+	return s.takeAnswer(c, templates.AnswerDeclined, s.Flow.Decline)
 }
 
-// unsubscribe stops our mails. Mail programs press this button themselves (RFC 8058), without cookies.
+// notMe hears from somebody whom the mail has not found by right.
+func (s *Server) notMe(c *gin.Context) error {
+	return s.takeAnswer(c, templates.AnswerNotMe, s.Flow.NotMe)
+}
+
+// unsubscribe stops our reminders. Mail programs press this button themselves (RFC 8058): without cookies,
+// from pages of their own, and with a body that says nothing that the address does not.
 func (s *Server) unsubscribe(c *gin.Context) error {
-	return s.takeAnswer(c, templates.OutcomeUnsubscribed, s.Flow.Unsubscribe)
+	return s.takeAnswer(c, templates.AnswerUnsubscribed, s.Flow.Unsubscribe)
+}
+
+// throttleLink limits how often a link is pressed, and not how often an address presses: a mail provider
+// does it for thousands of owners from one. A made-up link costs no more than to look at one, which is free.
+func (s *Server) throttleLink() gin.HandlerFunc {
+	const enough = 64 // of a token to tell it from others; as long as somebody likes, it would fill the memory
+	links := newDoors()
+	return s.step(func(c *gin.Context) error {
+		token := c.Param("token")
+		if !links.allow(token[:min(len(token), enough)]) {
+			return errThrottled
+		}
+		return nil
+	})
 }
 
 func (s *Server) takeAnswer(
-	c *gin.Context, outcome templates.Outcome, take func(context.Context, string) (authflow.Invitation, error),
+	c *gin.Context, answer templates.Answer, take func(context.Context, string) (authflow.Answered, error),
 ) error {
-	inv, err := take(c, c.Param("token"))
-	switch {
-	case errors.Is(err, authflow.ErrLinkUnknown), errors.Is(err, authflow.ErrLinkExpired):
-		return s.show(c, templates.LinkPage{Letterhead: s.Letterhead, Path: linkPath(c)})
-	case errors.Is(err, authflow.ErrLinkSpent):
-		return s.ending(c, templates.ResultPage{Outcome: templates.OutcomeConnected, Client: inv.ClientName, Scopes: s.Scopes})
-	case err != nil:
-		return err
+	answered, err := take(c, c.Param("token"))
+	if err != nil {
+		return s.notTaken(c, err)
 	}
-	return s.ending(c, templates.ResultPage{Outcome: outcome, Client: inv.ClientName})
+	page := templates.AnswerPage{Letterhead: s.letterhead(c), Answer: answer, Path: linkPath(c), Client: answered.ClientName}
+	if !answered.Undo.IsZero() {
+		page.Undo = answered.Undo.UTC().Format(time.RFC3339Nano)
+	}
+	return s.show(c, page)
 }
 
-// askUnsubscribe is the page behind the link in a mail: a press of its button unsubscribes.
+// notTaken answers an answer that came by a link that does not work, or after the account was connected: then
+// the page of the invitation says so, and how to undo it.
+func (s *Server) notTaken(c *gin.Context, err error) error {
+	switch {
+	case isDead(err):
+		return s.deadLink(c)
+	case errors.Is(err, authflow.ErrLinkSpent):
+		return s.backToInvitation(c)
+	}
+	return err
+}
+
+// undo takes an answer back for whoever has just given it, and nobody else: only the page that followed it
+// knows the name of what it did.
+func (s *Server) undo(c *gin.Context) error {
+	made, err := time.Parse(time.RFC3339Nano, c.PostForm("at"))
+	if err != nil {
+		return errors.Join(errBadRequest, err)
+	}
+	inv, err := s.Flow.Undo(c, c.Param("token"), made)
+	if err != nil {
+		return s.notTaken(c, err)
+	}
+	page := templates.AnswerPage{Letterhead: s.letterhead(c), Answer: templates.AnswerUndone, Path: linkPath(c), Client: inv.ClientName}
+	if inv.OptedOut != nil { // by another answer since
+		page.Answer = templates.Answer(*inv.OptedOut)
+	}
+	return s.show(c, page)
+}
+
+// askRefer asks who should have the invitation instead.
+func (s *Server) askRefer(c *gin.Context) error {
+	inv, err := s.Links.Find(c, c.Param("token"))
+	if err != nil {
+		return s.notTaken(c, err)
+	}
+	return s.show(c, templates.ReferPage{Letterhead: s.letterhead(c), Path: linkPath(c), Client: inv.ClientName})
+}
+
+// refer keeps whom they name, for an operator to decide.
+func (s *Server) refer(c *gin.Context) error {
+	named := provisioning.Owner{Name: c.PostForm("name"), Email: c.PostForm("email")}
+	inv, err := s.Flow.Refer(c, c.Param("token"), named, c.PostForm("note"))
+	if wrong, ok := errors.AsType[*provisioning.FieldError](err); ok {
+		page := templates.ReferPage{
+			Letterhead: s.letterhead(c), Path: linkPath(c), Client: inv.ClientName,
+			Name: named.Name, Email: named.Email, Note: c.PostForm("note"),
+		}
+		switch wrong.Field {
+		case "name":
+			page.NameError = wrong.Message
+		case "note":
+			page.NoteError = wrong.Message
+		default:
+			page.EmailError = wrong.Message
+		}
+		return s.show(c, page)
+	}
+	if err != nil {
+		return s.notTaken(c, err)
+	}
+	return s.show(c, templates.AnswerPage{
+		Letterhead: s.letterhead(c), Answer: templates.AnswerReferred, Path: linkPath(c), Client: inv.ClientName, Named: strings.TrimSpace(named.Email),
+	})
+}
+
+// askUnsubscribe is the page behind the link in a mail: a press of its button unsubscribes. To whoever has
+// done that it says so, and offers nothing to press: a robot would.
 func (s *Server) askUnsubscribe(c *gin.Context) error {
 	inv, err := s.Links.Find(c, c.Param("token"))
-	known := err == nil || errors.Is(err, authflow.ErrLinkExpired) || errors.Is(err, authflow.ErrLinkSpent)
-	if !known && !errors.Is(err, authflow.ErrLinkUnknown) {
+	if err != nil && !isDead(err) && !errors.Is(err, authflow.ErrLinkSpent) {
 		return err
 	}
-	return s.show(c, templates.UnsubscribePage{
-		Letterhead: s.Letterhead, Path: linkPath(c), Client: inv.ClientName,
-	})
+	if orZero(inv.OptedOut) == provisioning.OptedOutUnsubscribed {
+		return s.show(c, templates.AnswerPage{
+			Letterhead: s.letterhead(c), Answer: templates.AnswerUnsubscribed, Path: linkPath(c), Client: inv.ClientName,
+		})
+	}
+	return s.show(c, templates.UnsubscribePage{Letterhead: s.letterhead(c), Path: linkPath(c), Client: inv.ClientName})
 }
 
 // renew mails a fresh link to the address on record. The answer tells nothing about the token.
@@ -252,5 +351,5 @@ func (s *Server) renew(c *gin.Context) error {
 	if err := s.Flow.Renew(c, c.Param("token")); err != nil {
 		return err
 	}
-	return s.show(c, templates.RenewedPage{Letterhead: s.Letterhead})
+	return s.show(c, templates.RenewedPage{Letterhead: s.letterhead(c)})
 }

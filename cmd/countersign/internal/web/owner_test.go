@@ -1,9 +1,11 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
 )
 
@@ -36,7 +39,7 @@ func TestWalk(t *testing.T) {
 			}
 			invitation.says(t, "Hello Ada Moss.", "Continue to Constant Contact", "a•••@acme.example")
 			invitation.silent(t, adaLogin)
-			if diff := cmp.Diff([]string{link + "/begin", link + "/decline"}, posts(invitation.doc(t))); diff != "" {
+			if diff := cmp.Diff([]string{link + "/begin", link + "/not-me", link + "/decline"}, posts(invitation.doc(t))); diff != "" {
 				t.Errorf("forms (-want +got):\n%s", diff)
 			}
 
@@ -339,9 +342,14 @@ func TestDeadLinks(t *testing.T) {
 		if diff := cmp.Diff([]string{link + "/renew"}, posts(page.doc(t))); diff != "" {
 			t.Errorf("forms (-want +got):\n%s", diff)
 		}
-		begin, decline := owner.post(t, link+"/begin", nil).has(t, http.StatusNotFound), owner.post(t, link+"/decline", nil).has(t, http.StatusNotFound)
-		if begin.body != page.body || decline.body != page.body {
-			t.Errorf("the buttons of %s answer otherwise", link)
+		for _, button := range []string{"/begin", "/decline", "/not-me", "/refer", "/undo"} {
+			pressed := owner.post(t, link+button, url.Values{"email": {"eve@acme.example"}, "at": {time.Now().Format(time.RFC3339)}})
+			if pressed.has(t, http.StatusNotFound).body != page.body {
+				t.Errorf("the button %s of %s answers otherwise", button, link)
+			}
+		}
+		if refer := owner.get(t, link+"/refer").has(t, http.StatusNotFound); refer.body != page.body {
+			t.Errorf("the form of %s answers otherwise", link)
 		}
 		renewed := owner.post(t, link+"/renew", nil).has(t, http.StatusOK)
 		if got := renewed.heading(t); got != "Look into your mailbox" {
@@ -380,10 +388,19 @@ func TestDeclineByOddLinks(t *testing.T) {
 		t.Errorf("heading %q", got)
 	}
 	b.isAt(t, "ACME/1", "stalled/declined")
-	owner.get(t, link).says(t, "You told us that you do not want this.")
+	owner.get(t, link).says(t, "Somebody with this link told us no.")
 	owner.walk(t, link, adaLogin, sandbox.Deny)
 	owner.get(t, link).says(t, "Last time Constant Contact reported that access was not allowed.")
 	owner.walk(t, link, adaLogin, sandbox.Allow).says(t, "Connected, thank you")
+}
+
+// optedOut checks how the owner of a client opted out.
+func (b *testBundle) optedOut(t *testing.T, ref string, want provisioning.OptedOut) {
+	t.Helper()
+	c := b.client(t, ref)
+	if (c.OptedOut == nil) != (want == "") || c.OptedOut != nil && *c.OptedOut != want {
+		t.Errorf("the owner of %s opted out as %v, want %q", ref, c.OptedOut, want)
+	}
 }
 
 func TestUnsubscribe(t *testing.T) {
@@ -399,23 +416,196 @@ func TestUnsubscribe(t *testing.T) {
 	b.isAt(t, "ACME/1", "imported")
 	owner.get(t, "/i/made-up/unsubscribe").has(t, http.StatusOK).says(t, "Stop reminders?")
 
-	// A mail program has no cookies and sends none of a browser's headers (RFC 8058).
-	bare := &browser{&http.Client{Transport: b.server.Client().Transport}, b.server.URL}
-	for _, kind := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
-		b.startAnew(t)
-		body := "List-Unsubscribe=One-Click"
-		if strings.HasPrefix(kind, "multipart") {
-			body = "--x\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--x--\r\n"
-		}
-		page := bare.do(t, http.MethodPost, b.link(t, "ACME/1")+"/unsubscribe", strings.NewReader(body), "Content-Type", kind).has(t, http.StatusOK)
-		page.says(t, "No more reminders")
-		b.isAt(t, "ACME/1", "stalled/unsubscribed")
+	done := owner.post(t, link+"/unsubscribe", nil).has(t, http.StatusOK)
+	done.says(t, "No more reminders", "Acme Bakery")
+	b.optedOut(t, "ACME/1", "unsubscribed")
+	// The page of who has just pressed leads back. Later ones have nothing that a robot could press.
+	if diff := cmp.Diff([]string{link + "/undo"}, posts(done.doc(t))); diff != "" {
+		t.Errorf("forms (-want +got):\n%s", diff)
 	}
-	old := b.link(t, "BLOOM")
+	for _, later := range []page{owner.get(t, link+"/unsubscribe"), owner.post(t, link+"/unsubscribe", nil)} {
+		later.has(t, http.StatusOK).says(t, "No more reminders")
+		if forms := posts(later.doc(t)); forms != nil {
+			t.Errorf("%s offers %v", later.name, forms)
+		}
+	}
+}
+
+// Mail providers press for their users, without cookies, in every form that RFC 8058 allows and beyond it, and
+// once more.
+func TestOneClick(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const plain, multipart = "List-Unsubscribe=One-Click",
+		"--=_x\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--=_x--\r\n"
+	for _, test := range []struct {
+		name, body string
+		header     []string
+	}{
+		{"urlencoded", plain, []string{"Content-Type", "application/x-www-form-urlencoded"}},
+		{"multipart", multipart, []string{"Content-Type", `multipart/form-data; boundary="=_x"`}},
+		{"multipart without its boundary", multipart, []string{"Content-Type", "multipart/form-data"}},
+		{"with a charset", plain, []string{"Content-Type", "application/x-www-form-urlencoded; charset=UTF-8"}},
+		{"with a type that is none", plain, []string{"Content-Type", "application/x-www-form-urlencoded; charset"}},
+		{"without a type", plain, nil},
+		{"without a body", "", nil},
+		{"with a body that is no form", "%zz", []string{"Content-Type", "application/x-www-form-urlencoded"}},
+		{"from web mail", plain, []string{
+			"Content-Type", "application/x-www-form-urlencoded",
+			"Origin", "https://mail.example", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Referer", "https://mail.example/",
+		}},
+		{"from a frame of web mail", plain, []string{"Content-Type", "application/x-www-form-urlencoded", "Origin", "null", "Sec-Fetch-Site", "cross-site"}},
+		{"from an app", plain, []string{"Content-Type", "application/x-www-form-urlencoded", "Origin", "null"}},
+	} {
+		b.startAnew(t)
+		bare := &browser{&http.Client{
+			Transport:     b.server.Client().Transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}, b.server.URL}
+		link := b.link(t, "ACME/1")
+		for range 2 {
+			answer := bare.do(t, http.MethodPost, link+"/unsubscribe", strings.NewReader(test.body), test.header...)
+			if answer.status != http.StatusOK || answer.header["Set-Cookie"] != nil {
+				t.Errorf("%s: answered %d, with cookies %q", test.name, answer.status, answer.header["Set-Cookie"])
+			}
+		}
+		b.isAt(t, "ACME/1", "stalled/unsubscribed")
+		b.optedOut(t, "ACME/1", "unsubscribed")
+	}
+}
+
+func TestUnsubscribeByOldLinks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	spent, old, owner := b.link(t, "ACME/1"), b.link(t, "BLOOM"), b.browser(t)
+	owner.walk(t, spent, adaLogin, sandbox.Allow)
 	b.clock.advance(2 * authflow.InvitationLife)
-	bare.do(t, http.MethodPost, old+"/unsubscribe", nil).has(t, http.StatusOK).says(t, "No more reminders")
+	for ref, link := range map[string]string{"ACME/1": spent, "BLOOM": old} {
+		owner.get(t, link+"/unsubscribe").has(t, http.StatusOK).says(t, "Stop reminders?")
+		for range 2 {
+			page := owner.post(t, link+"/unsubscribe", nil).has(t, http.StatusOK)
+			page.says(t, "No more reminders")
+			if forms := posts(page.doc(t)); forms != nil {
+				t.Errorf("a link that does not work offers %v", forms)
+			}
+		}
+		b.optedOut(t, ref, "unsubscribed")
+	}
+	b.isAt(t, "ACME/1", "authorized")
 	b.isAt(t, "BLOOM", "stalled/unsubscribed")
-	bare.do(t, http.MethodPost, "/i/made-up/unsubscribe", nil).has(t, http.StatusNotFound)
+	owner.post(t, "/i/made-up/unsubscribe", nil).has(t, http.StatusNotFound)
+}
+
+// One mail provider presses for very many owners from one address; one link it need not press that often.
+func TestThrottleOfOneClick(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const presses = 400
+	for i := range presses {
+		if got := b.press(t, fmt.Sprintf("/i/made-up-%d/unsubscribe", i), "203.0.113.1:1000"); got != http.StatusNotFound {
+			t.Fatalf("press %d is answered %d", i, got)
+		}
+	}
+	throttled := false
+	for i := 0; i < presses && !throttled; i++ {
+		throttled = b.press(t, "/i/"+strings.Repeat("x", 64+i)+"/unsubscribe", "203.0.113."+strconv.Itoa(i%200)+":1000") == http.StatusTooManyRequests
+	}
+	if !throttled {
+		t.Error("one link is never stopped")
+	}
+}
+
+// Each answer says what it has done, and whoever has just given it can take it back.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, owner := b.link(t, "ACME/1"), b.browser(t)
+	for _, answer := range []struct{ button, heading string }{
+		{"/decline", "Thank you for telling us"}, {"/not-me", "Thank you for telling us"}, {"/unsubscribe", "No more reminders"},
+	} {
+		page := owner.post(t, link+answer.button, nil).has(t, http.StatusOK)
+		if got := page.heading(t); got != answer.heading {
+			t.Errorf("%s: heading %q", answer.button, got)
+		}
+		page.says(t, "will not remind you", "Acme Bakery")
+		b.isAt(t, "ACME/1", map[bool]string{true: "stalled/unsubscribed", false: "stalled/declined"}[answer.button == "/unsubscribe"])
+		at := url.Values{"at": {attribute(find(page.doc(t), tag("input"), with("name", "at"))[0], "value")}}
+		for range 2 {
+			undone := owner.post(t, link+"/undo", at).has(t, http.StatusOK)
+			if got := undone.heading(t); got != "All is as before" {
+				t.Errorf("%s: heading %q", answer.button, got)
+			}
+		}
+		b.isAt(t, "ACME/1", "imported")
+		b.optedOut(t, "ACME/1", "")
+		owner.post(t, link+answer.button, nil).has(t, http.StatusOK)
+		owner.post(t, link+"/undo", at).has(t, http.StatusOK).says(t, "will not remind you", answer.heading)
+		b.isAt(t, "ACME/1", map[bool]string{true: "stalled/unsubscribed", false: "stalled/declined"}[answer.button == "/unsubscribe"])
+		b.startAnew(t)
+		link = b.link(t, "ACME/1")
+	}
+	owner.post(t, link+"/undo", nil).has(t, http.StatusBadRequest)
+
+	// Once the account is connected the invitation says so, and how to undo that.
+	owner.walk(t, link, adaLogin, sandbox.Allow)
+	for _, button := range []string{"/decline", "/not-me", "/refer", "/undo"} {
+		form := url.Values{"email": {"eve@acme.example"}, "at": {time.Now().Format(time.RFC3339)}}
+		if got := owner.post(t, link+button, form).leads(t); got != link {
+			t.Errorf("%s leads to %q", button, got)
+		}
+	}
+	if got := owner.get(t, link+"/refer").leads(t); got != link {
+		t.Errorf("the form leads to %q", got)
+	}
+	b.isAt(t, "ACME/1", "authorized")
+	b.optedOut(t, "ACME/1", "")
+}
+
+func TestRefer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, owner := b.link(t, "ACME/1"), b.browser(t)
+	if got := find(owner.get(t, link).doc(t), tag("a"), with("href", link+"/refer")); len(got) != 1 {
+		t.Errorf("%d links to the form", len(got))
+	}
+	notMe := owner.post(t, link+"/not-me", nil).has(t, http.StatusOK)
+	ask := owner.get(t, attribute(find(notMe.doc(t), tag("a"), with("href", link+"/refer"))[0], "href")).has(t, http.StatusOK)
+	if got := ask.heading(t); got != "Who should do this?" {
+		t.Errorf("heading %q", got)
+	}
+	ask.says(t, "Acme Bakery", agency+" decides")
+
+	wrong := owner.post(t, link+"/refer", url.Values{"name": {"Eve Moss"}, "email": {"eve"}, "note": {"She knows."}}).has(t, http.StatusUnprocessableEntity)
+	wrong.says(t, "This is not a mail address: it has no @.", "She knows.")
+	for name, value := range map[string]string{"name": "Eve Moss", "email": "eve"} {
+		if got := attribute(find(wrong.doc(t), tag("input"), with("name", name))[0], "value"); got != value {
+			t.Errorf("the field %s has %q", name, got)
+		}
+	}
+	long := url.Values{"name": {strings.Repeat("x", 300)}, "email": {"eve@acme.example"}}
+	owner.post(t, link+"/refer", long).has(t, http.StatusUnprocessableEntity).says(t, "Please shorten it to 200.")
+	long = url.Values{"note": {"\x00"}, "email": {"eve@acme.example"}}
+	owner.post(t, link+"/refer", long).has(t, http.StatusUnprocessableEntity).says(t, "Please type it anew.")
+
+	client := b.client(t, "ACME/1").ID
+	for _, email := range []string{"joe@acme.example", "eve@acme.example"} { // as robots do, and people who mistyped
+		thanks := owner.post(t, link+"/refer", url.Values{"name": {"Eve Moss"}, "email": {email}}).has(t, http.StatusOK)
+		if got := thanks.heading(t); got != "Thank you, that helps" {
+			t.Errorf("heading %q", got)
+		}
+		thanks.says(t, email, "No mail has been sent to them")
+		named, err := b.Store.OpenReferral(t.Context(), client)
+		if want := (provisioning.Owner{Name: "Eve Moss", Email: email}); named.Owner != want || err != nil {
+			t.Errorf("named %+v, %v", named, err)
+		}
+	}
+	var n int
+	if err := b.db.QueryRow(t.Context(), `SELECT count(*) FROM messages`).Scan(&n); err != nil || n > 0 {
+		t.Errorf("%d mails, %v", n, err)
+	}
 }
 
 // Scanners fetch with HEAD and GET and press buttons, from many places, before the owner comes.
@@ -424,17 +614,64 @@ func TestRobotsComeFirst(t *testing.T) {
 	b := setup(t)
 	b.imports(t, rosterFile)
 	link := b.link(t, "ACME/1")
-	for range 50 {
+	for i := range 50 {
 		robot := b.browser(t)
 		robot.do(t, http.MethodHead, link, nil).has(t, http.StatusOK)
 		robot.get(t, link).has(t, http.StatusOK)
 		robot.post(t, link+"/begin", nil).has(t, http.StatusSeeOther)
+		if i%10 > 0 { // If all of them pressed all there is, the throttle would stop them.
+			continue
+		}
+		for _, button := range []string{"/decline", "/not-me", "/unsubscribe"} {
+			robot.pressOn(t, robot.post(t, link+button, nil).has(t, http.StatusOK))
+		}
+		robot.post(t, link+"/refer", url.Values{"email": {"robot@scanner.example"}}).has(t, http.StatusOK)
 	}
 	b.isAt(t, "ACME/1", "started")
+	b.optedOut(t, "ACME/1", "") // Whoever presses everything presses the way back.
+	if referrals, _, err := b.Store.OpenReferrals(t.Context(), "", 0); len(referrals) != 1 || err != nil {
+		t.Errorf("%d referrals, %v", len(referrals), err)
+	}
 	if got := b.browser(t).walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
 		t.Errorf("the owner's walk ends with %q", got)
 	}
 	b.isAt(t, "ACME/1", "authorized")
+}
+
+// pressOn presses every button of a page, and of the pages behind them.
+func (b *browser) pressOn(t *testing.T, p page) {
+	t.Helper()
+	for _, form := range find(p.doc(t), tag("form")) {
+		values := url.Values{}
+		for _, field := range find(form, tag("input")) {
+			values.Set(attribute(field, "name"), attribute(field, "value"))
+		}
+		b.pressOn(t, b.post(t, attribute(form, "action"), values).has(t, http.StatusOK))
+	}
+}
+
+// What an owner meant stands, whatever robots press afterwards.
+func TestRobotsComeLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	for _, answer := range []struct {
+		button string
+		want   provisioning.OptedOut
+	}{{"/decline", "declined"}, {"/not-me", "declined"}, {"/unsubscribe", "unsubscribed"}} {
+		link := b.link(t, "ACME/1")
+		b.browser(t).post(t, link+answer.button, nil).has(t, http.StatusOK)
+		robot := b.browser(t)
+		for range 2 {
+			if page := robot.get(t, link+"/unsubscribe").has(t, http.StatusOK); answer.button == "/unsubscribe" {
+				robot.pressOn(t, page)
+			}
+			robot.pressOn(t, robot.post(t, link+answer.button, nil).has(t, http.StatusOK))
+			robot.post(t, link+"/begin", nil).has(t, http.StatusSeeOther)
+		}
+		b.optedOut(t, "ACME/1", answer.want)
+		b.startAnew(t)
+	}
 }
 
 // HEAD answers as GET does, without a body, and neither changes anything.
@@ -450,7 +687,7 @@ func TestHead(t *testing.T) {
 	back := operator.consent(t, link+"/begin", adaLogin, sandbox.Allow)
 	before := b.dump(t)
 	for _, path := range []string{
-		"/", "/healthz", "/readyz", link, "/i/made-up", link + "/unsubscribe", "/consent", "/consent/made-up",
+		"/", "/healthz", "/readyz", link, "/i/made-up", link + "/unsubscribe", link + "/refer", "/i/made-up/refer", "/consent", "/consent/made-up",
 		"/admin", "/admin/progress", "/admin/clients", "/admin/clients?stage=invited", "/admin/clients/" + b.client(t, "BLOOM").ID.String(),
 		"/admin/imports", "/admin/sign-in", "/admin/enter/" + entry.Reveal(), "/admin/enter/made-up", "/admin/made-up", "/made-up",
 	} {
@@ -464,7 +701,7 @@ func TestHead(t *testing.T) {
 			}
 		}
 	}
-	for _, button := range []string{"/begin", "/decline", "/renew"} { // as after a reload
+	for _, button := range []string{"/begin", "/decline", "/not-me", "/undo", "/renew"} { // as after a reload
 		if got := operator.get(t, link+button).leads(t); got != link {
 			t.Errorf("the address of the button %s leads to %q", button, got)
 		}
@@ -485,7 +722,7 @@ func TestHead(t *testing.T) {
 func (b *testBundle) dump(t *testing.T) string {
 	t.Helper()
 	var all []string
-	for _, table := range []string{"clients", "events", "invitations", "consents", "grants", "messages", "entry_links"} {
+	for _, table := range []string{"clients", "events", "invitations", "consents", "grants", "messages", "referrals", "entry_links"} {
 		var rows string
 		if err := b.db.QueryRow(t.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+table+` t`).Scan(&rows); err != nil {
 			t.Fatal(err)

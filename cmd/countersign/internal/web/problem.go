@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
@@ -32,6 +33,8 @@ func problems() []problem {
 		{provisioning.ErrBadCursor, http.StatusBadRequest},
 		{provisioning.ErrUnknownWord, http.StatusBadRequest},
 		{errBadRequest, http.StatusBadRequest},
+		{notify.ErrNoReminder, http.StatusConflict},
+		{notify.ErrLogo, http.StatusUnprocessableEntity},
 		{provisioning.ErrRejected, http.StatusUnprocessableEntity},
 		{provisioning.ErrUploadTooLarge, http.StatusRequestEntityTooLarge},
 		{errNoFile, http.StatusUnprocessableEntity},
@@ -65,6 +68,9 @@ func statusOf(err error) int {
 		return http.StatusRequestEntityTooLarge
 	}
 	if _, ok := errors.AsType[*roster.Error](err); ok {
+		return http.StatusUnprocessableEntity
+	}
+	if _, ok := errors.AsType[*provisioning.FieldError](err); ok {
 		return http.StatusUnprocessableEntity
 	}
 	for _, p := range problems() {
@@ -125,12 +131,12 @@ func (s *Server) fail(c *gin.Context, err error) {
 }
 
 func (s *Server) errorPage(c *gin.Context, status int, err error) templates.View {
-	page := templates.ErrorPage{Gate: s.gate(), Code: status}
+	page := templates.ErrorPage{Gate: s.gate(c), Code: status}
 	switch {
 	case strings.HasPrefix(c.Request.URL.Path, "/admin"):
 		page.Home = "/admin"
 	case status == http.StatusTooManyRequests:
-		return templates.ResultPage{Letterhead: s.Letterhead, Outcome: templates.OutcomeThrottled}
+		return templates.ResultPage{Letterhead: s.letterhead(c), Outcome: templates.OutcomeThrottled}
 	}
 	if status == http.StatusInternalServerError {
 		page.ID = s.logFailure(c, c.FullPath(), err)
@@ -157,4 +163,6 @@ func (s *Server) showAs(c *gin.Context, status int, page templates.View) error {
 	return s.Templates.Page(c.Writer, page)
 }
 
-func (s *Server) gate() templates.Gate { return templates.Gate{Agency: s.Letterhead.Agency} }
+func (s *Server) gate(ctx context.Context) templates.Gate {
+	return templates.Gate{Agency: s.letterhead(ctx).Agency}
+}

@@ -25,7 +25,7 @@ var errNoPartner = fmt.Errorf("%w: set the partner's credentials", errNotConfigu
 
 // reconcile shows the roster beside the provider's list, or how far a job is with that.
 func (s *Server) reconcile(c *gin.Context) error {
-	page := templates.ReconcilePage{Console: s.console(c), Provider: s.Letterhead.Provider}
+	page := templates.ReconcilePage{Console: s.console(c), Provider: s.Stationery.Settings.Provider}
 	if s.Reconciliations == nil {
 		page.Settings = []string{
 			"COUNTERSIGN_PARTNER_CLIENT_ID", "COUNTERSIGN_PARTNER_CLIENT_SECRET", "COUNTERSIGN_PARTNER_API_KEY",

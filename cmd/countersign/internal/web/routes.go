@@ -43,18 +43,25 @@ func (s *Server) routes() (http.Handler, error) {
 	// What owners see. Looking changes nothing; buttons are throttled.
 	get(router, "/i/:token", s.invitation)
 	get(router, "/i/:token/unsubscribe", s.askUnsubscribe)
-	for _, button := range []string{"begin", "decline", "renew"} {
+	get(router, "/i/:token/refer", s.askRefer)
+	for _, button := range []string{"begin", "decline", "not-me", "undo", "renew"} {
 		get(router, "/i/:token/"+button, s.backToInvitation)
 	}
 	get(router, "/oauth/callback", s.callback)
 	get(router, "/consent", s.lost)
 	get(router, "/consent/:id", s.consent)
+	get(router, "/logo/:digest", s.logo)
 	owners := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
 	owners.POST("/i/:token/begin", s.answer(s.begin))
 	owners.POST("/i/:token/decline", s.answer(s.decline))
+	owners.POST("/i/:token/not-me", s.answer(s.notMe))
+	owners.POST("/i/:token/refer", s.answer(s.refer))
+	owners.POST("/i/:token/undo", s.answer(s.undo))
 	owners.POST("/i/:token/renew", s.answer(s.renew))
-	owners.POST("/i/:token/unsubscribe", s.answer(s.unsubscribe))
 	owners.POST("/consent/:id/begin", s.answer(s.again))
+	// The one that others press for the owner: whole mail providers from one address, and web mail from
+	// pages of its own. There is no cookie to abuse, and who knows the link may.
+	router.POST("/i/:token/unsubscribe", s.throttleLink(), s.answer(s.unsubscribe))
 
 	// The way in for operators.
 	get(router, "/admin/sign-in", s.signInPage)
@@ -70,7 +77,12 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/progress", s.progressFragment)
 	get(console, "/clients", s.clients)
 	get(console, "/clients/:id", s.client)
-	get(console, "/clients/:id/username", s.backToClient)
+	for _, button := range []string{
+		"username", "invite", "opt-in", "owner", "referral/accept", "referral/dismiss",
+		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume",
+	} {
+		get(console, "/clients/:id/"+button, s.backToClient)
+	}
 	get(console, "/imports", s.imports)
 	get(console, "/imports/template.csv", s.template)
 	get(console, "/imports/:id", s.imported)
@@ -79,6 +91,16 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/uploads/:id/plan", s.plan)
 	get(console, "/reconcile", s.reconcile)
 	get(console, "/reconcile/:id/missing.csv", s.missing)
+	get(console, "/mail", s.mail)
+	for _, button := range []string{"pause", "resume", "referrals/:id/accept", "referrals/:id/dismiss"} {
+		get(console, "/mail/"+button, s.backToMail)
+	}
+	get(console, "/mail/reports", s.mailReports)
+	get(console, "/mail/reports/:id", s.mailReport)
+	get(console, "/mail/texts", s.mailTexts)
+	get(console, "/mail/texts/*key", s.mailText)
+	get(console, "/mail/preview/*key", s.previewFrame)
+	get(console, "/mail/letterhead", s.mailLetterhead)
 	for _, button := range []string{"fill", "add"} {
 		get(console, "/reconcile/:id/"+button, s.backToReconcile)
 	}
@@ -88,13 +110,32 @@ func (s *Server) routes() (http.Handler, error) {
 
 	// What they do. A file is bounded by who reads it.
 	actions := router.Group("/admin", s.throttle(), s.sameOrigin(), s.requireOperator())
-	actions.POST("/clients/:id/username", s.bound(), s.answer(s.rename))
+	actions.POST("/clients/:id/username", s.bound(), s.act(s.rename))
+	actions.POST("/clients/:id/invite", s.bound(), s.act(s.invite))
+	actions.POST("/clients/:id/opt-in", s.bound(), s.act(s.optIn))
+	actions.POST("/clients/:id/owner", s.bound(), s.act(s.changeOwner))
+	actions.POST("/clients/:id/referral/accept", s.bound(), s.act(s.acceptReferral))
+	actions.POST("/clients/:id/referral/dismiss", s.bound(), s.act(s.dismissReferral))
+	actions.POST("/clients/:id/reminder/plan", s.bound(), s.act(s.planReminder))
+	actions.POST("/clients/:id/reminder/skip", s.bound(), s.act(s.skipReminder))
+	actions.POST("/clients/:id/reminder/send", s.bound(), s.act(s.sendReminder))
+	actions.POST("/clients/:id/pause", s.bound(), s.act(s.turn(true)))
+	actions.POST("/clients/:id/resume", s.bound(), s.act(s.turn(false)))
 	actions.POST("/imports", s.answer(s.upload))
 	actions.POST("/uploads/:id/import", s.bound(), s.answer(s.commit))
 	actions.POST("/uploads/:id/discard", s.bound(), s.answer(s.discard))
 	actions.POST("/reconcile", s.bound(), s.answer(s.startReconcile))
 	actions.POST("/reconcile/:id/fill", s.bound(), s.answer(s.apply(provisioning.StepFill)))
 	actions.POST("/reconcile/:id/add", s.bound(), s.answer(s.apply(provisioning.StepAdd)))
+	actions.POST("/mail/pause", s.bound(), s.answer(s.pauseMail))
+	actions.POST("/mail/resume", s.bound(), s.answer(s.resumeMail))
+	actions.POST("/mail/referrals/:id/accept", s.bound(), s.answer(s.acceptNamed))
+	actions.POST("/mail/referrals/:id/dismiss", s.bound(), s.answer(s.dismissNamed))
+	actions.POST("/mail/reports/:id/aside", s.bound(), s.answer(s.putAside))
+	actions.POST("/mail/texts/*key", s.bound(), s.answer(s.writeText))
+	actions.POST("/mail/letterhead", s.bound(), s.answer(s.writeLetterhead))
+	actions.POST("/mail/letterhead/logo", s.answer(s.saveLogo))
+	actions.POST("/mail/letterhead/logo/remove", s.bound(), s.answer(s.removeLogo))
 
 	s.api(router)
 	return router, nil

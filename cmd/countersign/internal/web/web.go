@@ -4,9 +4,11 @@
 //	routes.go    every route, with what guards it
 //	owner.go     the owner's walk: invitation, consent, ending
 //	gate.go      set-up, sign-in, sign-out, and the check of a session
-//	console.go   progress and clients, for signed-in operators
+//	console.go   progress and the list of clients, for signed-in operators
+//	client.go    one client; client_action.go is what its buttons do
 //	imports.go   a roster file's way into the roster: upload, columns, plan, import, rejects
 //	reconcile.go the roster beside the provider's own list of accounts
+//	mail.go      how outgoing mail stands; beside it its texts, its letterhead, and what came back to be read
 //	words.go     what events and actors are called on pages
 //	api.go       JSON under /api/v1, for keys with the right scope
 //	problem.go   the one table from error to status, and who is told what
@@ -41,9 +43,14 @@ type Server struct {
 	Links           *authflow.Links
 	Flow            *authflow.Flow
 	Mailer          *notify.Mailer
+	Sender          notify.Sender // nil without a mail server
+	Pace            notify.Pace   // of the Outbox
+	Stationery      *notify.Stationery
+	Switch          *notify.Switch
+	Reminders       *notify.Reminders
+	Returns         *notify.Returns // nil without a bounce address
 	Admin           *admin.Store
 	Templates       *templates.Set
-	Letterhead      templates.Letterhead
 	Scopes          []string                    // what owners are asked for
 	PublicURL       string                      // https, or http on this machine
 	Proxies         []string                    // addresses and networks whose X-Forwarded-For is believed

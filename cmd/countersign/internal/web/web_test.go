@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
@@ -25,10 +26,10 @@ import (
 	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
+	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
-	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -49,11 +50,12 @@ const (
 type testBundle struct {
 	*web.Server
 
-	db     *pgxpool.Pool
-	clock  *clock
-	box    *sandbox.Sandbox
-	server *httptest.Server
-	log    *logBook
+	db       *pgxpool.Pool
+	clock    *clock
+	box      *sandbox.Sandbox
+	server   *httptest.Server
+	log      *logBook
+	outgoing outgoing
 }
 
 // clock is the real time, put forward by the test.
@@ -62,6 +64,20 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// outgoing keeps the mails that are sent at once.
+type outgoing struct {
+	mu      sync.Mutex
+	mails   []smtp.Envelope
+	refusal error // what Send answers
+}
+
+func (o *outgoing) Send(_ context.Context, e smtp.Envelope) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mails = append(o.mails, e)
+	return o.refusal
+}
 
 // logBook keeps what is logged.
 type logBook struct {
@@ -122,10 +138,6 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := queue.New()
-	if err != nil {
-		t.Fatal(err)
-	}
 	pattern, err := provisioning.ParsePattern("{local}+{slug}@{domain}")
 	if err != nil {
 		t.Fatal(err)
@@ -145,10 +157,15 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 		Host: "connect.brightside.example",
 	}
 	links := &authflow.Links{DB: b.db, Key: []byte("key of the links"), PublicURL: publicURL, Now: b.clock.now}
+	stationery := &notify.Stationery{DB: b.db, Templates: set, Settings: letterhead, Scopes: scopes, PublicURL: publicURL}
 	mailer := &notify.Mailer{
-		DB: b.db, Jobs: jobs, Linker: links, Templates: set, Letterhead: letterhead, From: "hello@brightside.example",
-		Scopes: scopes, Now: b.clock.now, Log: log,
+		DB: b.db, Linker: links, Stationery: stationery, From: "hello@brightside.example", Reminders: 3, Now: b.clock.now, Log: log,
 	}
+	paths, err := notify.NewReturnPaths("bounce@brightside.example", bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mailSwitch := &notify.Switch{DB: b.db, Log: log}
 	inviter := &provisioning.Inviter{DB: b.db, Linker: links, Mailer: mailer}
 	importer := &provisioning.Importer{DB: b.db, Namer: namer, Inviter: inviter}
 	return &web.Server{
@@ -163,9 +180,13 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 			Issuers: authflow.Origins(config.AuthorizeURL, config.TokenURL), Now: b.clock.now,
 		},
 		Mailer:     mailer,
+		Sender:     &b.outgoing,
+		Stationery: stationery,
+		Switch:     mailSwitch,
+		Reminders:  &notify.Reminders{DB: b.db, Mailer: mailer, Now: b.clock.now, Log: log},
+		Returns:    &notify.Returns{DB: b.db, Paths: paths, Control: mailSwitch, Log: log},
 		Admin:      admin.New(b.db),
 		Templates:  set,
-		Letterhead: letterhead,
 		Scopes:     scopes,
 		PublicURL:  publicURL,
 		Proxies:    []string{"10.0.0.0/8"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,30 +14,58 @@ import (
 
 // whatHappened says an event in words. A kind that it does not know, written by a later version of
 // the program, is shown as it is.
-func whatHappened(kind provisioning.EventKind) string {
-	switch kind {
+func whatHappened(e provisioning.Event) string {
+	switch e.Kind {
 	case provisioning.EventImported:
 		return "Imported"
 	case provisioning.EventUpdated:
-		return "Updated by an import"
+		return "Details changed"
 	case provisioning.EventUsernameTaken:
 		return "Username taken at the provider, another one given"
 	case provisioning.EventOwnerChanged:
 		return "Owner’s address changed; earlier links no longer work"
 	case provisioning.EventMailQueued:
-		return "Invitation queued"
+		return letter(e, "Invitation") + " queued"
 	case provisioning.EventMailAccepted:
-		return "Invitation accepted by the owner’s mail server"
+		return letter(e, "Invitation") + " sent"
 	case provisioning.EventMailDeferred:
-		return "Mail could not be sent yet; it is tried again"
+		return letter(e, "Mail") + " could not be sent yet; it is tried again"
 	case provisioning.EventMailRefused:
-		return "Mail refused: the address does not work"
+		return letter(e, "Mail") + " refused: the address does not work"
 	case provisioning.EventMailFailed:
-		return "Mail given up"
+		return letter(e, "Mail") + " given up"
 	case provisioning.EventMailCancelled:
-		return "Mail cancelled"
+		return letter(e, "Mail") + " cancelled"
 	case provisioning.EventMailRepeated:
-		return "Mail sent again, as a crash hid whether it had arrived"
+		return letter(e, "Mail") + " sent again, as a crash hid whether it had arrived"
+	case provisioning.EventBounced:
+		return "Bounced: the address takes no mail"
+	case provisioning.EventMailObjected:
+		return "Refused by a mail server for our sake, not for the address"
+	case provisioning.EventMailDelayed:
+		return "Not delivered yet"
+	case provisioning.EventAutoReply:
+		return "The owner’s mailbox answered by itself"
+	case provisioning.EventComplained:
+		return "Marked a mail as spam"
+	case provisioning.EventReminderMoved:
+		return letter(e, "Reminder") + " put to another time"
+	case provisioning.EventReminderSkip:
+		return letter(e, "Reminder") + " left out"
+	case provisioning.EventNotMe:
+		return "Says that the mail is not for them"
+	case provisioning.EventReferred:
+		return "Named somebody else"
+	case provisioning.EventReferralTaken:
+		return "Whom the owner named is the owner now"
+	case provisioning.EventReferralLeft:
+		return "Whom the owner named was not taken"
+	case provisioning.EventOptedIn:
+		return "Opt-out lifted"
+	case provisioning.EventPaused:
+		return "Paused"
+	case provisioning.EventResumed:
+		return "Resumed"
 	case provisioning.EventLinkIssued:
 		return "Link taken to hand over"
 	case provisioning.EventStarted:
@@ -60,7 +89,58 @@ func whatHappened(kind provisioning.EventKind) string {
 	case provisioning.EventRenewed:
 		return "Asked for a fresh link"
 	}
-	return string(kind)
+	return string(e.Kind)
+}
+
+// letter names the mail that an event is about, or says what it is otherwise.
+func letter(e provisioning.Event, otherwise string) string {
+	kind, _ := e.Detail["letter"].(string)
+	number, _ := e.Detail["number"].(float64)
+	if kind == "" {
+		kind = otherwise
+	}
+	return templates.Mail{Kind: strings.ToLower(kind), Number: int(number)}.Label()
+}
+
+// What a button of a client's page has done, in an address; skipped goes before a provisioning.SkipReason.
+const (
+	doneInvited   = "invited"
+	doneReminded  = "reminded"
+	donePlanned   = "planned"
+	doneSkipped   = "left-out"
+	doneOptedIn   = "opted-in"
+	doneDismissed = "dismissed"
+	doneDecided   = "decided"
+	skipped       = "not-mailed-"
+)
+
+// doneInWords says it to an operator.
+func doneInWords(done string) string {
+	switch done {
+	case doneInvited:
+		return "The invitation is queued."
+	case doneReminded:
+		return "The reminder is queued."
+	case donePlanned:
+		return "The reminder is planned."
+	case doneSkipped:
+		return "The reminder is left out."
+	case doneOptedIn:
+		return "The opt-out is lifted."
+	case doneDismissed:
+		return "The owner stays who it was."
+	case doneDecided:
+		return "Nothing was changed: somebody has decided that already, or the owner has named somebody else since."
+	case skipped + string(provisioning.SkipPaused):
+		return "Nobody was mailed, as the client is paused: resume it first."
+	case skipped + string(provisioning.SkipAuthorized):
+		return "Nobody was mailed, as the client is authorized."
+	case skipped + string(provisioning.SkipRoute):
+		return "Nobody was mailed, as it is not the owner who is asked to consent."
+	case skipped + string(provisioning.SkipQueued):
+		return "No other mail was queued, as one is on its way already."
+	}
+	return ""
 }
 
 func actorInWords(a provisioning.Actor) string {
@@ -84,7 +164,7 @@ func eventsOnPage(events []provisioning.Event) []templates.Event {
 	for i, e := range events {
 		shown[i] = templates.Event{
 			At:       e.At,
-			What:     whatHappened(e.Kind),
+			What:     whatHappened(e),
 			Actor:    actorInWords(e.Actor),
 			Detail:   detailInWords(e),
 			ClientID: e.ClientID.String(),
@@ -96,12 +176,17 @@ func eventsOnPage(events []provisioning.Event) []templates.Event {
 	return shown
 }
 
-// detailInWords lists what else is known of an event, in the order of its names.
+// detailInWords tells what else is known of an event: why it happened, what was said, and the rest in the order of
+// its names.
 func detailInWords(e provisioning.Event) string {
 	var parts []string
 	for name, value := range e.Detail {
-		if value == nil || value == "" {
+		switch {
+		case value == nil, value == "", name == "why", name == "said", name == "letter", name == "number":
 			continue
+		}
+		if at, err := time.Parse(time.RFC3339, fmt.Sprint(value)); name == "at" && err == nil {
+			value = at.UTC().Format("2 Jan 2006, 15:04 UTC")
 		}
 		name = strings.ReplaceAll(name, "_", " ")
 		change, ok := value.(map[string]any)
@@ -112,6 +197,12 @@ func detailInWords(e provisioning.Event) string {
 		parts = append(parts, fmt.Sprintf("%s: %s", name, cell(value)))
 	}
 	slices.Sort(parts)
+	if said, ok := e.Detail["said"].(string); ok && said != "" {
+		parts = slices.Insert(parts, 0, "“"+said+"”")
+	}
+	if why, ok := e.Detail["why"].(string); ok && why != "" {
+		parts = slices.Insert(parts, 0, why)
+	}
 	return strings.Join(parts, " · ")
 }
 
