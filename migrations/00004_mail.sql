@@ -35,6 +35,7 @@ ALTER TABLE messages
     ADD COLUMN stationery_id bigint REFERENCES stationery,
     ADD COLUMN domain text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN due_at timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN paced boolean NOT NULL DEFAULT false,
     ADD COLUMN tried_since timestamptz,
     ADD COLUMN sender_id uuid,
     ADD COLUMN claimed_at timestamptz,
@@ -44,7 +45,7 @@ ALTER TABLE messages
 UPDATE messages
 SET
     step = CASE WHEN state NOT IN ('failed', 'cancelled') THEN 'invitation' END,
-    domain = lower(substring(to_address FROM '@([^@]*)$')),
+    domain = coalesce(lower(substring(to_address FROM '@([^@]*)$')), ''),
     ended_at = CASE WHEN state IN ('sent', 'failed', 'cancelled') THEN coalesce(sent_at, attempted_at, created_at) END,
     tried_since = CASE WHEN attempts > 0 THEN created_at END,
     -- Whoever was sending it is gone with the program of before.
@@ -59,7 +60,8 @@ COMMENT ON COLUMN messages.situation IS 'How far the owner was when a reminder w
 COMMENT ON COLUMN messages.facts IS 'What else its text tells.';
 COMMENT ON COLUMN messages.domain IS 'The recipient''s domain, which mail is paced by.';
 COMMENT ON COLUMN messages.due_at IS 'Not before.';
-COMMENT ON COLUMN messages.tried_since IS 'When the first attempt began.';
+COMMENT ON COLUMN messages.paced IS 'due_at is the turn that its domain''s pace has given it.';
+COMMENT ON COLUMN messages.tried_since IS 'When the first attempt began: the date that the mail bears.';
 COMMENT ON COLUMN messages.sender_id IS 'Who has claimed it: its attempt has begun, whatever its state says. Committed before the network is touched.';
 COMMENT ON COLUMN messages.accepted IS 'A mail server has accepted the attempt under way. Noted at once, while the rest of what that means takes its time: a crash in between costs no second mail.';
 COMMENT ON COLUMN messages.ended_at IS 'When it was sent, given up or cancelled.';

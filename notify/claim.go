@@ -37,7 +37,15 @@ type message struct {
 type candidate struct {
 	ID     uuid.UUID
 	Domain string
-	Letter bool // to an owner
+	Paced  bool // its domain has given it this turn
+}
+
+// date is the date of the mail: of the first attempt, as it may have waited for days, and the same for all others.
+func (m *message) date() time.Time {
+	if m.TriedSince != nil {
+		return *m.TriedSince
+	}
+	return m.CreatedAt
 }
 
 // claim takes up to room messages that are due: no other sender will. Its commit is the beginning of
@@ -52,19 +60,28 @@ func (s *shift) claim(ctx context.Context, room int) (claimed []message, wait ti
 		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
+	// While this is held nobody can replace this sender, and if somebody has, what it claims would be nobody's.
+	tag, err := tx.Exec(ctx, `SELECT FROM mail_senders WHERE id = $1 FOR KEY SHARE`, s.id)
+	if err != nil {
+		return nil, 0, fmt.Errorf("claim messages: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		s.lose()
+		return nil, 0, nil
+	}
 	room, wait, err = s.Pace.allow(ctx, tx, room)
 	if err != nil || room == 0 {
 		return nil, wait, err
 	}
-	due, err := findDue(ctx, tx, room)
+	due, err := findDue(ctx, tx, s.Pace.look(room))
 	if err != nil || len(due) == 0 {
 		return nil, 0, err
 	}
-	found := len(due)
-	if due, err = s.Pace.perDomain(ctx, tx, due); err != nil {
+	through, postponed, err := s.Pace.perDomain(ctx, tx, due, room)
+	if err != nil {
 		return nil, 0, err
 	}
-	if claimed, err = s.take(ctx, tx, due); err != nil {
+	if claimed, err = s.take(ctx, tx, through); err != nil {
 		return nil, 0, err
 	}
 	wanted := 0
@@ -76,42 +93,67 @@ func (s *shift) claim(ctx context.Context, room int) (claimed []message, wait ti
 	if err := s.Pace.spend(ctx, tx, wanted); err != nil {
 		return nil, 0, err
 	}
+	s.claimed.Add(int64(len(claimed)))
 	if err := tx.Commit(ctx); err != nil {
+		// It may have happened all the same. Nothing was sent, so all is given back.
+		for _, m := range claimed {
+			s.verdicts <- verdict{message: m, released: true}
+		}
 		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
-	s.claimed.Add(int64(len(claimed)))
-	if len(claimed) == 0 && found == room {
+	if len(claimed) == 0 && postponed > 0 {
 		wait = time.Millisecond // All of them had to wait for others of their domain: those behind them are next.
 	}
 	return claimed, wait, nil
 }
 
-// findDue locks messages that are due, the longest waiting first.
+// findDue locks messages that are due, the longest waiting first, and shares their clients. What somebody else
+// holds is passed over, so that it keeps nothing behind it waiting.
 func findDue(ctx context.Context, tx pgx.Tx, limit int) ([]candidate, error) {
 	// Without statistics of a queue that was filled a moment ago, the planner believes that sorting all of it is
 	// cheaper than to read the beginning of its index.
 	if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
 		return nil, fmt.Errorf("find messages that are due: %w", err)
 	}
-	rows, err := tx.Query(ctx, `
+	var due []candidate
+	for _, sql := range []string{`
 		SELECT
 			m.id,
 			m.domain,
-			m.client_id IS NOT NULL
+			m.paced
 		FROM messages m
+		JOIN clients c ON c.id = m.client_id
 		WHERE m.ended_at IS NULL
 			AND m.due_at <= now()
 			AND m.sender_id IS NULL
 			AND (SELECT paused_at IS NULL FROM mail_switch)
 		ORDER BY m.due_at
 		LIMIT $1
-		FOR UPDATE OF m SKIP LOCKED`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("find messages that are due: %w", err)
-	}
-	due, err := pgx.CollectRows(rows, pgx.RowToStructByPos[candidate])
-	if err != nil {
-		return nil, fmt.Errorf("find messages that are due: %w", err)
+		FOR UPDATE OF m SKIP LOCKED
+		FOR SHARE OF c SKIP LOCKED`, `
+		SELECT
+			m.id,
+			m.domain,
+			m.paced
+		FROM messages m
+		WHERE m.client_id IS NULL
+			AND m.ended_at IS NULL
+			AND m.due_at <= now()
+			AND m.sender_id IS NULL
+			AND (SELECT paused_at IS NULL FROM mail_switch)
+		LIMIT $1
+		FOR UPDATE OF m SKIP LOCKED`} {
+		rows, err := tx.Query(ctx, sql, limit-len(due))
+		if err != nil {
+			return nil, fmt.Errorf("find messages that are due: %w", err)
+		}
+		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[candidate])
+		if err != nil {
+			return nil, fmt.Errorf("find messages that are due: %w", err)
+		}
+		if due = append(due, more...); len(due) == limit {
+			break
+		}
 	}
 	return due, nil
 }
@@ -134,20 +176,17 @@ const messageColumns = `
 	m.tried_since,
 	m.attempts`
 
-// take claims the candidates but for those whose clients somebody is changing.
+// take claims the candidates. Their clients are shared, so what is read of them is what was committed last.
 func (s *shift) take(ctx context.Context, tx pgx.Tx, due []candidate) (claimed []message, err error) {
-	var letters, digests []uuid.UUID
-	for _, c := range due {
-		if c.Letter {
-			letters = append(letters, c.ID)
-		} else {
-			digests = append(digests, c.ID)
-		}
+	ids := make([]uuid.UUID, len(due))
+	for i, c := range due {
+		ids[i] = c.ID
 	}
 	rows, err := tx.Query(ctx, `
 		SELECT `+messageColumns+`,
 			i.expires_at,
 			CASE
+				WHEN m.client_id IS NULL THEN ''
 				WHEN lower(c.owner_email) <> lower(m.to_address) THEN 'the owner''s address changed'
 				WHEN m.kind = 'thanks' THEN ''
 				WHEN c.paused THEN 'the client is paused'
@@ -162,31 +201,39 @@ func (s *shift) take(ctx context.Context, tx pgx.Tx, due []candidate) (claimed [
 				ELSE ''
 			END
 		FROM messages m
-		JOIN clients c ON c.id = m.client_id
-		JOIN invitations i ON i.id = m.invitation_id
-		WHERE m.id = ANY ($1)
-		FOR SHARE OF c SKIP LOCKED`, letters, s.Now())
-	if claimed, err = collect(claimed, rows, err); err != nil {
+		LEFT JOIN clients c ON c.id = m.client_id
+		LEFT JOIN invitations i ON i.id = m.invitation_id
+		WHERE m.id = ANY ($1)`, ids, s.Now())
+	if claimed, err = collect(nil, rows, err); err != nil {
 		return nil, err
 	}
-	if len(digests) > 0 {
-		rows, err := tx.Query(ctx, `SELECT `+messageColumns+`, NULL::timestamptz, '' FROM messages m WHERE m.id = ANY ($1)`, digests)
-		if claimed, err = collect(claimed, rows, err); err != nil {
-			return nil, err
-		}
-	}
-	ids := make([]uuid.UUID, len(claimed))
-	for i, m := range claimed {
-		ids[i] = m.ID
-	}
-	_, err = tx.Exec(ctx, `
+	//nolint:rowserrcheck // ForEachRow returns it.
+	rows, err = tx.Query(ctx, `
 		UPDATE messages
 		SET
 			sender_id = $2,
-			claimed_at = clock_timestamp()
-		WHERE id = ANY ($1)`, ids, s.id)
+			claimed_at = clock_timestamp(),
+			tried_since = coalesce(tried_since, clock_timestamp())
+		WHERE id = ANY ($1)
+		RETURNING
+			id,
+			tried_since`, ids, s.id)
 	if err != nil {
 		return nil, fmt.Errorf("claim messages: %w", err)
+	}
+	since := make(map[uuid.UUID]time.Time, len(claimed))
+	var id uuid.UUID
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
+		since[id] = at
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim messages: %w", err)
+	}
+	for i := range claimed {
+		at := since[claimed[i].ID]
+		claimed[i].TriedSince = &at
 	}
 	return claimed, nil
 }

@@ -63,7 +63,7 @@ func (m *Mailer) seal(
 		}
 	}
 	mime.Subject(rendered.Subject)
-	mime.SetDateWithValue(msg.CreatedAt.UTC())
+	mime.SetDateWithValue(msg.date().UTC())
 	mime.SetMessageIDWithValue(msg.ID.String() + "@" + domain)
 	mime.SetGenHeader("Content-Language", rendered.Language)
 	// RFC 3834: no vacation notice is to be sent back.
@@ -86,7 +86,7 @@ func (m *Mailer) seal(
 	mime.AddAlternativeString(mail.TypeTextHTML, rendered.HTML)
 	envelope, err := smtp.Seal(mime)
 	if err == nil && m.DKIM != nil {
-		envelope.Body, err = m.DKIM.Sign(envelope.Body, msg.CreatedAt)
+		envelope.Body, err = m.DKIM.Sign(envelope.Body, msg.date())
 	}
 	return envelope, err
 }

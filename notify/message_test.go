@@ -57,7 +57,7 @@ func (f *office) mailed(t *testing.T, letter provisioning.Letter) []byte {
 		t.Fatal(err)
 	}
 	id := uuid.MustParse("01a20815-2860-701a-9da9-0382ef73238d")
-	f.exec(t, `UPDATE messages SET id = $1, created_at = $2`, id, theTime())
+	f.exec(t, `UPDATE messages SET id = $1, created_at = $2, tried_since = $2`, id, theTime())
 	f.exec(t, `UPDATE invitations SET expires_at = $1`, theTime().AddDate(0, 0, 30))
 	f.outbox.Now = theTime
 	f.mailer.Linker = theLink

@@ -3,6 +3,7 @@ package notify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -87,10 +88,27 @@ const (
 
 // Run sends until ctx ends, lets what is under way end, and gives back what it had claimed. Its error is
 // nil unless the database kept it from doing that.
+//
+// A sender that was silent for too long, because its process was frozen or its database away, has been replaced. It
+// ends, and begins anew as another.
 func (o *Outbox) Run(ctx context.Context) error {
+	for {
+		replaced, err := o.run(ctx)
+		if err != nil || !replaced || ctx.Err() != nil {
+			return err
+		}
+		o.Log.WarnContext(ctx, "this sender of mail was silent for too long and has been replaced: it begins anew")
+	}
+}
+
+// run is the life of one sender. It ends when ctx does, or when it has been replaced.
+func (o *Outbox) run(ctx context.Context) (replaced bool, err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	s := &shift{
 		Outbox:   o,
 		id:       uuid.New(),
+		end:      end,
 		work:     make(chan message, maxClaimed),
 		accepted: make(chan acceptance),
 		verdicts: make(chan verdict, maxClaimed),
@@ -99,11 +117,11 @@ func (o *Outbox) Run(ctx context.Context) error {
 	s.connections = max(1, o.Connections)
 	s.patience = cmp.Or(o.DeadAfter, 15*time.Second)
 	s.unknownPause = cmp.Or(o.UnknownPause, 30*time.Second)
-	if err := s.sign(ctx); err != nil {
+	if err := s.appear(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // It ended before it began.
+			return false, nil // It ended before it began.
 		}
-		return fmt.Errorf("begin to send mail: %w", err)
+		return false, fmt.Errorf("begin to send mail: %w", err)
 	}
 
 	// What is under way outlives ctx, and its outcome outlives that.
@@ -111,6 +129,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	defer giveUp()
 	var claiming, workers, noting, settling sync.WaitGroup
 	claiming.Go(func() { s.watch(ctx) })
+	claiming.Go(func() { s.recoverAll(ctx) })
 	claiming.Go(func() { s.claimAll(ctx) })
 	for range s.connections {
 		workers.Go(func() { s.send(ctx, sending) })
@@ -127,7 +146,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	noting.Wait()
 	close(s.verdicts)
 	settling.Wait()
-	return s.leave(context.WithoutCancel(ctx))
+	return s.lost.Load(), s.leave(context.WithoutCancel(ctx))
 }
 
 // shift is one run of an Outbox.
@@ -144,6 +163,8 @@ type shift struct {
 
 	id           uuid.UUID // of the sender
 	connections  int
+	end          context.CancelFunc
+	lost         atomic.Bool // others have replaced this sender
 	patience     time.Duration
 	unknownPause time.Duration
 	work         chan message
@@ -214,7 +235,7 @@ func (s *shift) room() int {
 	return 0
 }
 
-// watch keeps an eye on the switch and on the other senders, and shows the others that this one lives.
+// watch keeps an eye on the switch, and shows the other senders that this one lives.
 func (s *shift) watch(ctx context.Context) {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
@@ -228,9 +249,6 @@ func (s *shift) watch(ctx context.Context) {
 			if err := s.sign(ctx); err != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "this sender of mail could not sign its presence", "err", err)
 			}
-			if err := s.recover(ctx); err != nil && ctx.Err() == nil {
-				s.Log.ErrorContext(ctx, "what became of the mails of senders that fell silent could not be noted", "err", err)
-			}
 		}
 		select {
 		case <-ctx.Done():
@@ -243,7 +261,7 @@ func (s *shift) watch(ctx context.Context) {
 // present tells whether the others still believe that this sender lives: what it has claimed is its own.
 // The wall clock is asked, because others go by it while this process is frozen.
 func (s *shift) present() bool {
-	return time.Now().Round(0).Sub(time.Unix(0, s.signed.Load())) < s.patience/2
+	return !s.lost.Load() && time.Now().Round(0).Sub(time.Unix(0, s.signed.Load())) < s.patience/2
 }
 
 // send hands messages over, one after the other. What must not or need not be sent now is given back.
@@ -256,6 +274,11 @@ func (s *shift) send(ctx, sending context.Context) {
 			s.verdicts <- verdict{message: m, released: true}
 		default:
 			err := s.attempt(sending, m)
+			if errors.Is(err, errUnread) {
+				s.Log.WarnContext(ctx, "a mail waits: it could not be written", "message", m.ID, "err", err)
+				s.verdicts <- verdict{message: m, released: true}
+				continue
+			}
 			s.noteServer(ctx, err)
 			if err == nil {
 				s.note(m.ID)
@@ -283,6 +306,8 @@ func (s *shift) away() bool {
 
 // readSwitch notes whether sending is paused.
 func (s *shift) readSwitch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience/4)
+	defer cancel()
 	var paused bool
 	if err := s.DB.QueryRow(ctx, `SELECT paused_at IS NOT NULL FROM mail_switch`).Scan(&paused); err != nil {
 		return err
@@ -291,18 +316,38 @@ func (s *shift) readSwitch(ctx context.Context) error {
 	return nil
 }
 
-// sign shows the other senders that this one lives.
-func (s *shift) sign(ctx context.Context) error {
+// appear makes this sender known to the others.
+func (s *shift) appear(ctx context.Context) error {
 	now := time.Now()
-	_, err := s.DB.Exec(ctx, `
-		INSERT INTO mail_senders (id, seen_at)
-		VALUES ($1, clock_timestamp())
-		ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()`, s.id)
-	if err != nil {
+	if _, err := s.DB.Exec(ctx, `INSERT INTO mail_senders (id, seen_at) VALUES ($1, clock_timestamp())`, s.id); err != nil {
 		return err
 	}
 	s.signed.Store(now.UnixNano())
 	return nil
+}
+
+// sign shows the other senders that this one lives. If they have replaced it meanwhile, what it had claimed is no
+// longer its own, and it ends.
+func (s *shift) sign(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience/4)
+	defer cancel()
+	now := time.Now()
+	tag, err := s.DB.Exec(ctx, `UPDATE mail_senders SET seen_at = clock_timestamp() WHERE id = $1`, s.id)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 0 {
+		s.lose()
+		return nil
+	}
+	s.signed.Store(now.UnixNano())
+	return nil
+}
+
+// lose ends this sender because it was replaced.
+func (s *shift) lose() {
+	s.lost.Store(true)
+	s.end()
 }
 
 // leave signs this sender off, unless it could not write down what became of something: then others will find
@@ -310,14 +355,21 @@ func (s *shift) sign(ctx context.Context) error {
 func (s *shift) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := s.DB.Exec(ctx, `
-		DELETE FROM mail_senders
-		WHERE id = $1
-			AND NOT EXISTS (
-				SELECT FROM messages
-				WHERE ended_at IS NULL
-					AND sender_id = $1
-			)`, s.id)
+	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+		// A claim whose commit is still on its way holds the row.
+		if _, err := tx.Exec(ctx, `SELECT FROM mail_senders WHERE id = $1 FOR UPDATE`, s.id); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `
+			DELETE FROM mail_senders
+			WHERE id = $1
+				AND NOT EXISTS (
+					SELECT FROM messages
+					WHERE ended_at IS NULL
+						AND sender_id = $1
+				)`, s.id)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("end sending mail: %w", err)
 	}

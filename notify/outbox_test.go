@@ -13,6 +13,8 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/countersign/countersign/notify"
@@ -43,16 +45,16 @@ func TestCrashedSender(t *testing.T) {
 	f.expectMails(t, 1)
 }
 
-// frozen is a database to which a sender can sign its presence once and then no more, as if its process
-// had been frozen.
+// frozen is a database to which a sender cannot sign its presence, as if its process had been frozen when it had
+// appeared, until it thaws.
 type frozen struct {
 	provisioning.DB
 
-	signs atomic.Int64
+	thawed atomic.Bool
 }
 
 func (d *frozen) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if strings.Contains(sql, "INSERT INTO mail_senders") && d.signs.Add(1) > 1 {
+	if strings.Contains(sql, "UPDATE mail_senders") && !d.thawed.Load() {
 		return pgconn.CommandTag{}, errors.New("frozen")
 	}
 	return d.DB.Exec(ctx, sql, args...)
@@ -163,6 +165,60 @@ func TestSilentSenderSendsNothing(t *testing.T) {
 	}
 }
 
+// TestWokenSender was frozen with messages in its hands, and others have replaced it. When it wakes it sends none of
+// those, and begins anew.
+func TestWokenSender(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, many(n))
+	first, second := *f.outbox, *f.outbox
+	db := &frozen{DB: f.pool}
+	first.DB, first.DeadAfter, first.Connections = db, time.Second, 1
+	second.DeadAfter, second.UnknownPause = time.Second, time.Millisecond
+	var mu sync.Mutex
+	sent := make(map[string]int)
+	count := senderFunc(func(_ context.Context, e smtp.Envelope) error {
+		mu.Lock()
+		defer mu.Unlock()
+		sent[e.To]++
+		return nil
+	})
+	sending, woken := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	first.Sender = senderFunc(func(ctx context.Context, e smtp.Envelope) error {
+		once.Do(func() {
+			close(sending)
+			<-woken
+		})
+		return count(ctx, e)
+	})
+	second.Sender = count
+	stopFirst := run(t, &first)
+	<-sending
+	stopSecond := run(t, &second)
+	eventually(t, "the other one has sent all", func() bool {
+		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == n
+	})
+	stopSecond()
+	db.thawed.Store(true)
+	close(woken)
+	f.imports(t, many(n+5)) // and it has something to do
+	eventually(t, "it goes on as another", func() bool {
+		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == n+5
+	})
+	stopFirst()
+	mu.Lock()
+	defer mu.Unlock()
+	twice := 0
+	for _, n := range sent {
+		twice += n - 1
+	}
+	if len(sent) != n+5 || twice != 1 {
+		t.Errorf("%d owners have a mail, %d a second one; want %d and the one that was on its way", len(sent), twice, n+5)
+	}
+}
+
 func TestSwitchStopsAndStarts(t *testing.T) {
 	t.Parallel()
 	const n = 40
@@ -234,6 +290,131 @@ func TestBreaker(t *testing.T) {
 	eventually(t, "it counts anew", func() bool {
 		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'failed'`) >= before+15
 	})
+}
+
+// TestBreakerHearsLateReports: bounces that are learnt when hundreds of others have been sent since stop the mail all the
+// same if they lie close together, and do not if they are few among many.
+func TestBreakerHearsLateReports(t *testing.T) {
+	t.Parallel()
+	for every, paused := range map[int]bool{20: true, 60: false} {
+		t.Run(fmt.Sprintf("one in %d", every), func(t *testing.T) {
+			t.Parallel()
+			f := openOffice(t, mailsink.Options{})
+			f.imports(t, many(2000))
+			f.exec(t, `UPDATE mail_switch SET watched_at = now() - interval '1 day'`)
+			f.exec(t, `
+				UPDATE messages m
+				SET
+					state = 'sent',
+					ended_at = now() - interval '1 hour' + n * interval '1 second'
+				FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM messages) o
+				WHERE o.id = m.id`)
+			f.exec(t, `
+				UPDATE messages m
+				SET returned = 'bounced'
+				FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM messages) o
+				WHERE o.id = m.id
+					AND o.n <= 700
+					AND o.n % $1 = 0`, every)
+			sw := &notify.Switch{DB: f.pool, Log: f.mailer.Log}
+			last := ask[uuid.UUID](t, f, `SELECT id FROM messages WHERE returned = 'bounced' ORDER BY id DESC LIMIT 1`)
+			if err := pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error { return sw.Bounced(t.Context(), tx, last) }); err != nil {
+				t.Fatal(err)
+			}
+			position, err := sw.Position(t.Context())
+			if err != nil || (position.PausedAt != nil) != paused {
+				t.Errorf("%+v, %v; want it paused: %t", position, err, paused)
+			}
+		})
+	}
+}
+
+// TestHeldClientsHoldNobodyUp: whoever holds the clients at the head of the queue keeps only their own mails waiting.
+func TestHeldClientsHoldNobodyUp(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, many(120))
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // That is what lets them go.
+	_, err = tx.Exec(t.Context(), `
+		SELECT FROM clients
+		WHERE id IN (SELECT client_id FROM messages ORDER BY due_at, id LIMIT 100)
+		FOR UPDATE`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.work(t)
+	eventually(t, "the others have their mails", func() bool {
+		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == 20
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all have", func() bool { return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == 120 })
+}
+
+// TestClientHeldWhileItsMailIsAccepted: its verdict waits, and nobody else's does.
+func TestClientHeldWhileItsMailIsAccepted(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, many(20))
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // That is what lets it go.
+	var once sync.Once
+	transport := f.outbox.Sender
+	f.outbox.Sender = senderFunc(func(ctx context.Context, e smtp.Envelope) error {
+		once.Do(func() {
+			if _, err := tx.Exec(ctx, `SELECT FROM clients WHERE owner_email = $1 FOR UPDATE`, e.To); err != nil {
+				t.Error(err)
+			}
+		})
+		return transport.Send(ctx, e)
+	})
+	f.work(t)
+	eventually(t, "the others are sent", func() bool {
+		return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == 19
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all are", func() bool { return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == 20 })
+	if f.sink.Stats().Repeats != 0 {
+		t.Error("one was sent twice")
+	}
+}
+
+// unreadable is a database that cannot read the stationery when it is told so.
+type unreadable struct {
+	provisioning.DB
+
+	left atomic.Int64
+}
+
+func (d *unreadable) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if strings.Contains(sql, "FROM stationery") && d.left.Add(-1) >= 0 {
+		canceled, cancel := context.WithCancel(ctx)
+		cancel()
+		return d.DB.QueryRow(canceled, sql, args...)
+	}
+	return d.DB.QueryRow(ctx, sql, args...)
+}
+
+// TestStationeryThatCannotBeRead costs nobody the mail.
+func TestStationeryThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	f := openOffice(t, mailsink.Options{})
+	f.imports(t, many(20))
+	db := &unreadable{DB: f.pool}
+	db.left.Store(3)
+	f.stationery.DB = db
+	f.work(t)
+	eventually(t, "all are sent", func() bool { return ask[int](t, f, `SELECT count(*) FROM messages WHERE state = 'sent'`) == 20 })
 }
 
 // TestOneMessageBlocksNobody: neither an owner whose server is away nor one who is refused keeps others waiting.

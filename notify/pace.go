@@ -111,11 +111,21 @@ func (p Pace) spend(ctx context.Context, tx pgx.Tx, n int) error {
 	return nil
 }
 
-// perDomain returns the candidates that their domains let through now. The others get a turn later, so
-// that they do not stand in the way of mails to other domains.
-func (p Pace) perDomain(ctx context.Context, tx pgx.Tx, due []candidate) ([]candidate, error) {
+// look returns how many mails to look at where room is for some: those to one domain must not hide the others.
+func (p Pace) look(room int) int {
+	const wide = 256
+	if p.DomainRate > 0 {
+		return max(room, wide)
+	}
+	return room
+}
+
+// perDomain returns the candidates, at most room, that their domains let through now, and how many it has
+// postponed. Those get a turn later, so that they do not stand in the way of mails to other domains. Who had a
+// turn already comes before who has none yet.
+func (p Pace) perDomain(ctx context.Context, tx pgx.Tx, due []candidate, room int) (through []candidate, postponed int, err error) {
 	if p.DomainRate <= 0 {
-		return due, nil
+		return due, 0, nil
 	}
 	var domains []string
 	for _, c := range due {
@@ -144,11 +154,11 @@ func (p Pace) perDomain(ctx context.Context, tx pgx.Tx, due []candidate) ([]cand
 			free_at,
 			promised_to`, domains)
 	if err != nil {
-		return nil, fmt.Errorf("pace the mail by domain: %w", err)
+		return nil, 0, fmt.Errorf("pace the mail by domain: %w", err)
 	}
 	turns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[turn])
 	if err != nil {
-		return nil, fmt.Errorf("pace the mail by domain: %w", err)
+		return nil, 0, fmt.Errorf("pace the mail by domain: %w", err)
 	}
 	byDomain := make(map[string]*turn, len(turns))
 	left := make(map[string]int, len(turns))
@@ -161,22 +171,31 @@ func (p Pace) perDomain(ctx context.Context, tx pgx.Tx, due []candidate) ([]cand
 		t.Promised = latest(t.Promised, t.Free, t.Now)
 	}
 
-	var through []candidate
 	var waiting []uuid.UUID
 	var until []time.Time
+	delayed := make(map[string]int) // turns that come later than they were given
 	for _, c := range due {
 		t := byDomain[c.Domain]
 		if t == nil {
-			return nil, errors.New("pace the mail by domain: a domain has no row")
+			return nil, 0, errors.New("pace the mail by domain: a domain has no row")
 		}
 		if left[c.Domain] > 0 {
+			if len(through) == room {
+				continue
+			}
 			left[c.Domain]--
 			through = append(through, c)
 			t.Free = latest(t.Free, t.Now).Add(interval(p.DomainRate, 1))
 			t.Promised = latest(t.Promised, t.Free)
 			continue
 		}
-		waiting, until = append(waiting, c.ID), append(until, t.Promised)
+		waiting = append(waiting, c.ID)
+		if c.Paced {
+			until = append(until, latest(t.Free, t.Now).Add(interval(p.DomainRate, delayed[c.Domain])))
+			delayed[c.Domain]++
+			continue
+		}
+		until = append(until, t.Promised)
 		t.Promised = t.Promised.Add(interval(p.DomainRate, 1))
 	}
 	free := make([]time.Time, len(turns))
@@ -192,17 +211,34 @@ func (p Pace) perDomain(ctx context.Context, tx pgx.Tx, due []candidate) ([]cand
 		FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) t (domain, free_at, promised_to)
 		WHERE p.domain = t.domain`, domains, free, promised)
 	if err != nil {
-		return nil, fmt.Errorf("pace the mail by domain: %w", err)
+		return nil, 0, fmt.Errorf("pace the mail by domain: %w", err)
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE messages m
-		SET due_at = t.due_at
+		SET
+			due_at = t.due_at,
+			paced = true
 		FROM unnest($1::uuid[], $2::timestamptz[]) t (id, due_at)
 		WHERE m.id = t.id`, waiting, until)
 	if err != nil {
-		return nil, fmt.Errorf("pace the mail by domain: %w", err)
+		return nil, 0, fmt.Errorf("pace the mail by domain: %w", err)
 	}
-	return through, nil
+	return through, len(waiting), nil
+}
+
+// restore takes back n mails that were claimed and not sent: they are none of the day's.
+func (p Pace) restore(ctx context.Context, tx pgx.Tx, n int) error {
+	if p.Ramp == 0 || n == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		UPDATE mail_pace
+		SET sent_today = greatest(0, sent_today - $2)
+		WHERE domain = $1`, everywhere, n)
+	if err != nil {
+		return fmt.Errorf("pace the mail: %w", err)
+	}
+	return nil
 }
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }

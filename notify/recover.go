@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -59,6 +60,23 @@ func (s *shift) noteAll(ctx context.Context) {
 	}
 }
 
+// recoverAll looks after the other senders until ctx ends. It has a goroutine of its own, because it may have to
+// wait for somebody who holds a client.
+func (s *shift) recoverAll(ctx context.Context) {
+	ticker := time.NewTicker(min(beat, s.patience/5))
+	defer ticker.Stop()
+	for {
+		if err := s.recover(ctx); err != nil && ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "what became of the mails of senders that fell silent could not be noted yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
 // recover settles what senders that fell silent have left behind. What is known to be accepted was sent.
 // Of the others nobody knows: they are sent again after a pause, and counted.
 func (s *shift) recover(ctx context.Context) error {
@@ -97,6 +115,25 @@ func (s *shift) replace(ctx context.Context, sender uuid.UUID) error {
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
+	// Whoever holds a client for long, as an import does, is not waited for: the next look is soon. Clients are
+	// locked before their messages, as everybody does it.
+	if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '500ms'`); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		SELECT
+		FROM clients
+		WHERE id IN (
+			SELECT client_id
+			FROM messages
+			WHERE ended_at IS NULL
+				AND sender_id = $1
+		)
+		ORDER BY id
+		FOR NO KEY UPDATE`, sender)
+	if err != nil {
+		return err
+	}
 	inherited, err := s.inherit(ctx, tx, sender)
 	if err != nil {
 		return err
@@ -108,7 +145,13 @@ func (s *shift) replace(ctx context.Context, sender uuid.UUID) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM mail_senders WHERE id = $1`, sender); err != nil {
 		return err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	err = tx.Commit(ctx)
+	// Even if the commit failed, these were accepted.
+	s.claimed.Add(int64(len(inherited)))
+	for _, m := range inherited {
+		s.verdicts <- verdict{message: m, state: StateSent, results: []Result{ResultAccepted}}
+	}
+	if err != nil {
 		return err
 	}
 	if len(inherited) > 0 {
@@ -119,10 +162,6 @@ func (s *shift) replace(ctx context.Context, sender uuid.UUID) error {
 	}
 	for range repeated {
 		s.count(ResultRepeated)
-	}
-	s.claimed.Add(int64(len(inherited)))
-	for _, m := range inherited {
-		s.verdicts <- verdict{message: m, state: StateSent, results: []Result{ResultAccepted}}
 	}
 	return nil
 }
@@ -155,7 +194,6 @@ func (s *shift) giveUp(ctx context.Context, tx pgx.Tx, sender uuid.UUID) (int, e
 	if err != nil {
 		return 0, err
 	}
-	// Clients are locked before their messages, as everybody does it.
 	_, err = provisioning.AdvanceAll(ctx, tx, clients, provisioning.Change{
 		Event: provisioning.EventMailRepeated, Actor: provisioning.ActorSystem,
 	})
@@ -170,10 +208,10 @@ func (s *shift) giveUp(ctx context.Context, tx pgx.Tx, sender uuid.UUID) (int, e
 			unknown = unknown + 1,
 			attempted_at = claimed_at,
 			tried_since = coalesce(tried_since, claimed_at),
-			due_at = claimed_at + make_interval(secs => $2),
+			due_at = greatest(claimed_at + make_interval(secs => $2), clock_timestamp() + make_interval(secs => $2 - $3)),
 			sender_id = NULL,
 			claimed_at = NULL
 		WHERE ended_at IS NULL
-			AND sender_id = $1`, sender, s.unknownPause.Seconds())
+			AND sender_id = $1`, sender, s.unknownPause.Seconds(), s.patience.Seconds())
 	return int(tag.RowsAffected()), err
 }

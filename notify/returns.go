@@ -40,7 +40,7 @@ var ErrTakenBefore = errors.New("this mail has been taken before")
 
 // Breaker is told that an address bounced, in the transaction that records it. A Switch is one.
 type Breaker interface {
-	Bounced(ctx context.Context, tx pgx.Tx) error
+	Bounced(ctx context.Context, tx pgx.Tx, message uuid.UUID) error
 }
 
 const (
@@ -397,7 +397,7 @@ func (r *Returns) affect(ctx context.Context, tx pgx.Tx, in *incoming, about let
 		return err
 	}
 	if in.Kind == bounce.Hard && tag.RowsAffected() > 0 {
-		return r.Control.Bounced(ctx, tx)
+		return r.Control.Bounced(ctx, tx, about.ID)
 	}
 	return nil
 }

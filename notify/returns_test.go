@@ -57,7 +57,7 @@ func openLetterbox(tb testing.TB) *letterbox {
 }
 
 // Bounced implements notify.Breaker.
-func (b *letterbox) Bounced(context.Context, pgx.Tx) error {
+func (b *letterbox) Bounced(context.Context, pgx.Tx, uuid.UUID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bounces++

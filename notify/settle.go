@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type verdict struct {
 	unknown  bool          // the attempt may have been accepted all the same
 	bounced  bool          // the address was refused for good
 	told     bool          // is an event of the client, beside those that always are
+	shutOut  bool          // the mail server has not even looked at it
 	results  []Result
 }
 
@@ -45,6 +47,7 @@ func (s *shift) judge(ctx context.Context, m message, err error) verdict {
 		failed = &smtp.Error{Kind: smtp.Policy, Err: err}
 	}
 	// PostgreSQL keeps neither of what these replace.
+	v.shutOut = failed.ShutOut()
 	v.error = strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", "?"), "?")
 	overdue := m.TriedSince != nil && s.Now().Sub(*m.TriedSince) > giveUp
 	switch {
@@ -115,14 +118,37 @@ func (s *shift) gather(first verdict) []verdict {
 	return batch
 }
 
-// settleAll writes verdicts down until there are no more.
+// settleAll writes verdicts down until there are no more. Those about clients that somebody holds, as an import
+// does for some seconds, wait without keeping the others.
 func (s *shift) settleAll(ctx context.Context) {
 	began, n := time.Now(), 0
-	for v := range s.verdicts {
-		batch := s.gather(v)
-		s.settleSurely(ctx, batch)
-		s.claimed.Add(-int64(len(batch)))
-		n += len(batch)
+	var held []verdict
+	for verdicts := s.verdicts; verdicts != nil || len(held) > 0; {
+		var again <-chan time.Time
+		var ended <-chan struct{}
+		if len(held) > 0 {
+			again = time.After(settlePause)
+		}
+		if verdicts == nil {
+			ended = ctx.Done()
+		}
+		var batch []verdict
+		select {
+		case v, open := <-verdicts:
+			if !open {
+				verdicts = nil
+				continue
+			}
+			batch = s.gather(v)
+		case <-again:
+			batch, held = held, nil
+		case <-ended: // What is held remains claimed, and others find that.
+			return
+		}
+		waiting := s.settleSurely(ctx, batch)
+		held = append(held, waiting...)
+		s.claimed.Add(int64(len(waiting) - len(batch)))
+		n += len(batch) - len(waiting)
 		if took := time.Since(began); took > foresight {
 			s.rate.Store(int64(float64(n) / took.Seconds()))
 			began, n = time.Now(), 0
@@ -136,26 +162,26 @@ func (s *shift) settleAll(ctx context.Context) {
 
 // settleSurely writes verdicts down, even if the database is away for a while: an acceptance that is not
 // written down would cost the owner a second mail. What the database refuses is parted until the one that
-// it refuses is alone, which then stays claimed until this process ends.
-func (s *shift) settleSurely(ctx context.Context, batch []verdict) {
+// it refuses is alone, which then stays claimed until this process ends. It returns the verdicts that have to wait
+// for others.
+func (s *shift) settleSurely(ctx context.Context, batch []verdict) (held []verdict) {
 	for {
-		err := s.settle(context.WithoutCancel(ctx), batch)
+		held, err := s.settle(context.WithoutCancel(ctx), batch)
 		if err == nil {
-			return
+			return held
 		}
 		if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && !passing(refusal) {
 			if len(batch) == 1 {
 				s.Log.ErrorContext(ctx, "what became of a message could not be written down", "message", batch[0].ID, "err", err)
-				return
+				return nil
 			}
-			s.settleSurely(ctx, batch[:len(batch)/2])
-			s.settleSurely(ctx, batch[len(batch)/2:])
-			return
+			held = s.settleSurely(ctx, batch[:len(batch)/2])
+			return append(held, s.settleSurely(ctx, batch[len(batch)/2:])...)
 		}
 		s.Log.WarnContext(ctx, "what became of messages could not be written down yet", "messages", len(batch), "err", err)
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-time.After(settlePause):
 		}
 	}
@@ -170,55 +196,64 @@ func passing(err *pgconn.PgError) bool {
 	return false
 }
 
-// settle commits verdicts together with what they mean to their clients.
+// settle commits verdicts together with what they mean to their clients, and returns those whose clients
+// somebody else holds: they are to be settled later.
 //
 // A verdict counts only while its claim stands: a sender that was silent for too long has lost its claims. But
 // that a mail was accepted is true in any case.
-func (s *shift) settle(ctx context.Context, batch []verdict) error {
+func (s *shift) settle(ctx context.Context, batch []verdict) (held []verdict, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tx, err := s.DB.Begin(ctx)
 	if err != nil {
-		return fmt.Errorf("settle messages: %w", err)
+		return nil, fmt.Errorf("settle messages: %w", err)
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
+	free, err := lockClients(ctx, tx, batch)
+	if err != nil {
+		return nil, err
+	}
 	byID := make(map[uuid.UUID]*verdict, len(batch))
 	var ended []*verdict
 	var released []uuid.UUID
-	var clients []uuid.UUID
+	unsent := 0
 	for i := range batch {
 		v := &batch[i]
-		byID[v.ID] = v
-		if v.released {
+		switch {
+		case v.released:
 			released = append(released, v.ID)
-			continue
+			unsent++
+		case v.ClientID != nil && !free(*v.ClientID):
+			held = append(held, *v)
+		default:
+			byID[v.ID] = v
+			ended = append(ended, v)
+			if v.shutOut {
+				unsent++
+			}
 		}
-		ended = append(ended, v)
-		if v.ClientID != nil {
-			clients = append(clients, *v.ClientID)
-		}
-	}
-	// All clients are locked before any message, in one order, as everybody does it.
-	_, err = tx.Exec(ctx, `SELECT FROM clients WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE`, clients)
-	if err != nil {
-		return fmt.Errorf("settle messages: %w", err)
 	}
 	valid, err := s.write(ctx, tx, ended)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.release(ctx, tx, released); err != nil {
-		return err
+		return nil, err
+	}
+	if err := s.Pace.restore(ctx, tx, unsent); err != nil {
+		return nil, err
 	}
 	var mailed []Mailed
 	changes := make(map[settled][]uuid.UUID)
-	trip := false
+	var bounced *verdict
 	for _, row := range valid {
 		v := byID[row.ID]
 		if v.ClientID == nil {
 			continue
 		}
-		trip = trip || v.bounced
+		if v.bounced {
+			bounced = v
+		}
 		if c := v.change(row.Moves); c.Event != "" {
 			changes[c] = append(changes[c], *v.ClientID)
 		}
@@ -228,28 +263,71 @@ func (s *shift) settle(ctx context.Context, batch []verdict) error {
 	}
 	for c, clients := range changes {
 		if _, err := provisioning.AdvanceAll(ctx, tx, clients, c.asChange()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if s.Planner != nil && len(mailed) > 0 {
 		if err := s.Planner.Mailed(ctx, tx, mailed); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if trip {
-		if err := (&Switch{DB: s.DB, Log: s.Log}).Bounced(ctx, tx); err != nil {
-			return err
+	if bounced != nil {
+		if err := (&Switch{DB: s.DB, Log: s.Log}).Bounced(ctx, tx, bounced.ID); err != nil {
+			return nil, err
 		}
 	}
 	if err := tx.Commit(ctx); err != nil {
-		return fmt.Errorf("settle messages: %w", err)
+		return nil, fmt.Errorf("settle messages: %w", err)
 	}
 	for _, row := range valid {
 		for _, r := range byID[row.ID].results {
 			s.count(r)
 		}
 	}
-	return nil
+	return held, nil
+}
+
+// lockClients locks the clients of verdicts, before any message and in one order, as everybody does it. It passes over those
+// that somebody holds, and returns which are free: locked, or gone with all that belongs to them.
+func lockClients(ctx context.Context, tx pgx.Tx, batch []verdict) (free func(uuid.UUID) bool, err error) {
+	var clients []uuid.UUID
+	for _, v := range batch {
+		if !v.released && v.ClientID != nil {
+			clients = append(clients, *v.ClientID)
+		}
+	}
+	rows, err := tx.Query(ctx, `SELECT id FROM clients WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`, clients)
+	if err != nil {
+		return nil, fmt.Errorf("lock clients: %w", err)
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("lock clients: %w", err)
+	}
+	held := make(map[uuid.UUID]bool)
+	isLocked := make(map[uuid.UUID]bool, len(locked))
+	for _, id := range locked {
+		isLocked[id] = true
+	}
+	for _, id := range clients {
+		if !isLocked[id] {
+			held[id] = true
+		}
+	}
+	if len(held) > 0 {
+		rows, err := tx.Query(ctx, `SELECT id FROM clients WHERE id = ANY ($1)`, clients)
+		if err != nil {
+			return nil, fmt.Errorf("look for clients: %w", err)
+		}
+		there, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err != nil {
+			return nil, fmt.Errorf("look for clients: %w", err)
+		}
+		for id := range held {
+			held[id] = slices.Contains(there, id)
+		}
+	}
+	return func(id uuid.UUID) bool { return !held[id] }, nil
 }
 
 // release gives back messages that were not sent.
@@ -261,7 +339,8 @@ func (s *shift) release(ctx context.Context, tx pgx.Tx, messages []uuid.UUID) er
 		UPDATE messages
 		SET
 			sender_id = NULL,
-			claimed_at = NULL
+			claimed_at = NULL,
+			tried_since = CASE WHEN attempts > 0 THEN tried_since END
 		WHERE id = ANY ($1)
 			AND sender_id = $2`, messages, s.id)
 	if err != nil {

@@ -51,8 +51,15 @@ var (
 	ErrStationery = errors.New("this cannot be used in mails")
 )
 
-// keptCompiled is how many versions are kept ready. Messages of older ones are rare.
-const keptCompiled = 4
+// errUnread is matched when it could not be read what a mail is to be written on: that is not the mail's fault.
+var errUnread = errors.New("the stationery cannot be read at the moment")
+
+const (
+	// keptCompiled is how many versions are kept ready. Messages of older ones are rare.
+	keptCompiled = 16
+	// readPatience bounds the reading of one, which others wait for.
+	readPatience = 10 * time.Second
+)
 
 // Current returns the version that new messages are queued under.
 func (s *Stationery) Current(ctx context.Context) (Version, error) {
@@ -137,16 +144,24 @@ func (s *Stationery) Mails(ctx context.Context, id *int64) (*templates.Mails, er
 	if mails := s.compiled[key]; mails != nil {
 		return mails, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
 	v, err := s.read(ctx, s.DB, `SELECT id, at, actor, letterhead, texts FROM stationery WHERE id = $1`, key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	mails, err := s.Templates.Mails(v.Content, s.Scopes)
 	if err != nil {
 		return nil, err
 	}
-	if s.compiled == nil || len(s.compiled) >= keptCompiled {
+	if s.compiled == nil {
 		s.compiled = make(map[int64]*templates.Mails)
+	}
+	for id := range s.compiled {
+		if len(s.compiled) < keptCompiled {
+			break
+		}
+		delete(s.compiled, id)
 	}
 	s.compiled[key] = mails
 	return mails, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
@@ -77,28 +78,52 @@ func (s *Switch) Resume(ctx context.Context, actor provisioning.Actor) error {
 	return nil
 }
 
-// Bounced is called in the transaction that records that addresses bounced. It stops all mail when too many
-// of the last have.
-func (s *Switch) Bounced(ctx context.Context, tx pgx.Tx) error {
+// Bounced is called in the transaction that records that a message bounced. It stops all mail when too many of
+// those did that ended in the same stretch: a report may come when hundreds of others have been sent since.
+func (s *Switch) Bounced(ctx context.Context, tx pgx.Tx, message uuid.UUID) error {
 	var bounced int
 	err := tx.QueryRow(ctx, `
-		SELECT count(*) FILTER (WHERE returned = 'bounced')
-		FROM (
-			SELECT returned
+		WITH it AS (
+			SELECT
+				coalesce(ended_at, clock_timestamp()) AS ended_at,
+				(SELECT watched_at FROM mail_switch) AS watched_at
 			FROM messages
-			WHERE ended_at >= (SELECT watched_at FROM mail_switch)
-				AND state IN ('sent', 'failed')
-				AND client_id IS NOT NULL
-			ORDER BY ended_at DESC
-			LIMIT $1
-		) last`, breakerWindow).Scan(&bounced)
+			WHERE id = $2
+		)
+		SELECT greatest(
+			(
+				SELECT count(*) FILTER (WHERE returned = 'bounced')
+				FROM (
+					SELECT m.returned
+					FROM messages m
+					WHERE m.ended_at <= (SELECT ended_at FROM it)
+						AND m.ended_at >= (SELECT watched_at FROM it)
+						AND m.state IN ('sent', 'failed')
+						AND m.client_id IS NOT NULL
+					ORDER BY m.ended_at DESC
+					LIMIT $1
+				) before
+			),
+			(
+				SELECT count(*) FILTER (WHERE returned = 'bounced')
+				FROM (
+					SELECT m.returned
+					FROM messages m
+					WHERE m.ended_at >= greatest((SELECT ended_at FROM it), (SELECT watched_at FROM it))
+						AND m.state IN ('sent', 'failed')
+						AND m.client_id IS NOT NULL
+					ORDER BY m.ended_at
+					LIMIT $1
+				) after
+			)
+		)`, breakerWindow, message).Scan(&bounced)
 	if err != nil {
 		return fmt.Errorf("count bounces: %w", err)
 	}
 	if bounced < breakerLimit {
 		return nil
 	}
-	why := fmt.Sprintf("%d of the last %d mails bounced. Receivers stop believing a sender with so many bad addresses: "+
+	why := fmt.Sprintf("%d of %d mails in a row bounced. Receivers stop believing a sender with so many bad addresses: "+
 		"correct the addresses of the stalled clients before you let mail go again.", bounced, breakerWindow)
 	tripped, err := pauseMail(ctx, tx, why, actorBreaker)
 	if tripped {

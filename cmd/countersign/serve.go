@@ -111,13 +111,13 @@ func (c *config) missing() []string {
 type service struct {
 	runner  *queue.Runner
 	servers []*http.Server
-	failed  chan error   // of a server that ended by itself
-	mail    func() error // ends sending
+	failed  chan error                  // of a server that ended by itself
+	mail    func(context.Context) error // ends sending
 }
 
 // start serves pages and works jobs.
 func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
-	s := &service{failed: make(chan error, 2)}
+	s := &service{failed: make(chan error, 3)}
 	pages, err := a.web().Handler()
 	if err != nil {
 		return nil, err
@@ -136,19 +136,30 @@ func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
 		return nil, errors.Join(err, s.stop(ctx))
 	}
 	if a.outbox != nil {
-		s.mail = start(ctx, a.outbox)
+		s.mail = s.send(ctx, a.outbox)
 	}
 	return s, nil
 }
 
-// start sends mail until the function that it returns is called, which waits for what is on its way.
-func start(ctx context.Context, outbox *notify.Outbox) (stop func() error) {
+// send sends mail until the function that it returns is called, which waits for what is on its way.
+func (s *service) send(ctx context.Context, outbox *notify.Outbox) (stop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- outbox.Run(ctx) }()
-	return func() error {
+	go func() {
+		err := outbox.Run(ctx)
+		if ctx.Err() == nil {
+			s.failed <- fmt.Errorf("send mail: %w", err)
+		}
+		ended <- err
+	}()
+	return func(patience context.Context) error {
 		cancel()
-		return <-ended
+		select {
+		case err := <-ended:
+			return err
+		case <-patience.Done():
+			return fmt.Errorf("end sending mail: %w", context.Cause(patience))
+		}
 	}
 }
 
@@ -177,6 +188,15 @@ func (s *service) listen(ctx context.Context, address string, h http.Handler) er
 func (s *service) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
+	// Mail ends while requests and jobs do: what is on its way takes as long as they.
+	mail := make(chan error, 1)
+	go func() {
+		if s.mail == nil {
+			mail <- nil
+			return
+		}
+		mail <- s.mail(ctx)
+	}()
 	var errs []error
 	for _, server := range s.servers {
 		errs = append(errs, server.Shutdown(ctx))
@@ -184,9 +204,7 @@ func (s *service) stop(ctx context.Context) error {
 	if s.runner != nil {
 		errs = append(errs, s.runner.Stop(ctx))
 	}
-	if s.mail != nil {
-		errs = append(errs, s.mail())
-	}
+	errs = append(errs, <-mail)
 	return errors.Join(errs...)
 }
 

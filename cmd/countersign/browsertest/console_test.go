@@ -148,7 +148,7 @@ func TestFilter(t *testing.T) {
 	}
 	p.until("the filter in the address", `location.search === "?stage=stalled&reason=bounced"`)
 	p.pressFirst("#list th a")
-	p.mentions("Correct owner_email in your roster, import it again, then invite again.")
+	p.mentions("The owner’s address takes no mail.")
 	p.inspect("client-bounced")
 }
 

@@ -190,15 +190,14 @@ func (d *demo) links(t *testing.T, address string) (invitation, unsubscribe stri
 			Links []string `json:"links"`
 		}
 		fetch(t, http.MethodGet, d.mail+"/messages?to="+url.QueryEscape(address), nil, &mails)
-		if len(mails) > 0 {
-			if len(mails[0].Links) != 2 {
-				t.Fatalf("the mail to %s has the links %q, want two", address, mails[0].Links)
+		for _, m := range mails { // A thank-you has no link.
+			if len(m.Links) == 2 {
+				return m.Links[0], m.Links[1]
 			}
-			return mails[0].Links[0], mails[0].Links[1]
 		}
 		<-time.After(50 * time.Millisecond)
 	}
-	t.Fatalf("no mail came to %s", address)
+	t.Fatalf("no mail with a link came to %s", address)
 	return "", ""
 }
 
