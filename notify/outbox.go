@@ -92,13 +92,20 @@ const (
 // A sender that was silent for too long, because its process was frozen or its database away, has been replaced. It
 // ends, and begins anew as another.
 func (o *Outbox) Run(ctx context.Context) error {
-	for {
-		replaced, err := o.run(ctx)
-		if err != nil || !replaced || ctx.Err() != nil {
-			return err
+	replaced, err := o.run(ctx)
+	for replaced && ctx.Err() == nil {
+		o.Log.WarnContext(ctx, "this sender of mail was silent for too long and has been replaced: it begins anew", "err", err)
+		again, failed := o.run(ctx)
+		if err = failed; err == nil {
+			replaced = again
+			continue
 		}
-		o.Log.WarnContext(ctx, "this sender of mail was silent for too long and has been replaced: it begins anew")
+		select { // The database that made it silent is still away.
+		case <-ctx.Done():
+		case <-time.After(settlePause):
+		}
 	}
+	return err
 }
 
 // run is the life of one sender. It ends when ctx does, or when it has been replaced.
@@ -245,8 +252,9 @@ func (s *shift) watch(ctx context.Context) {
 			s.Log.ErrorContext(ctx, "the switch of outgoing mail could not be read", "err", err)
 		}
 		if time.Since(lastBeat) >= min(beat, s.patience/5) {
-			lastBeat = time.Now()
-			if err := s.sign(ctx); err != nil && ctx.Err() == nil {
+			if err := s.sign(ctx); err == nil {
+				lastBeat = time.Now()
+			} else if ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "this sender of mail could not sign its presence", "err", err)
 			}
 		}

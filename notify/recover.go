@@ -65,9 +65,16 @@ func (s *shift) noteAll(ctx context.Context) {
 func (s *shift) recoverAll(ctx context.Context) {
 	ticker := time.NewTicker(min(beat, s.patience/5))
 	defer ticker.Stop()
-	for {
-		if err := s.recover(ctx); err != nil && ctx.Err() == nil {
-			s.Log.WarnContext(ctx, "what became of the mails of senders that fell silent could not be noted yet", "err", err)
+	// When the database was away, all were silent. They sign again at once, and must not replace each other before.
+	const steadily = 2
+	for present := 0; ; {
+		if present++; !s.present() {
+			present = 0
+		}
+		if present >= steadily {
+			if err := s.recover(ctx); err != nil && ctx.Err() == nil {
+				s.Log.WarnContext(ctx, "what became of the mails of senders that fell silent could not be noted yet", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
