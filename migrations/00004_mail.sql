@@ -79,7 +79,7 @@ CREATE TABLE mail_senders (
     id      uuid PRIMARY KEY,
     seen_at timestamptz NOT NULL
 );
-COMMENT ON TABLE mail_senders IS 'Processes that send mail. What one of them claimed, and fell silent, has an unknown outcome.';
+COMMENT ON TABLE mail_senders IS 'Processes that send mail. What one of them has claimed when it falls silent was sent if that is noted, and has an unknown outcome otherwise.';
 
 CREATE TABLE mail_switch (
     single     boolean PRIMARY KEY DEFAULT true CHECK (single),

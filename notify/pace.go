@@ -15,7 +15,7 @@ import (
 // Pace is how fast mail goes, over all senders. The zero value sets no limit.
 //
 // Mails go in small bursts, a quarter of a second apart: so many that no second sees more of them than
-// its rate. Whatever is claimed counts as sent.
+// its rate. Whatever is claimed counts as sent; the ramp gets back what was not.
 type Pace struct {
 	Rate       float64 // mails a second
 	DomainRate float64 // mails a second to the addresses of one domain
