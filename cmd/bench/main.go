@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/bench import    rows a second into the roster, beside a plain COPY of the same rows
 //	go run ./cmd/bench mail      mails a second to a sink, beside a bare loop that writes the same bytes
+//	go run ./cmd/bench consent   invitation pages and whole walks a second, beside a bare handler and a bare insert
 //
 // It uses a private PostgreSQL server of its own, with the settings of the program's, in a temporary folder;
 // --database names another server, on which it makes and drops a database of its own.
@@ -69,8 +70,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		flags.DurationVar(&o.delay, "delay", 20*time.Millisecond, "how late each answer comes in the last runs")
 		flags.IntVar(&o.delayed, "delayed", 2_000, "how many mails to send in them")
 		measure = func(pool *pgxpool.Pool, folder string) error { return benchMail(ctx, out, pool, folder, o) }
+	case "consent":
+		var o consentOptions
+		flags.IntVar(&o.clients, "clients", 10_000, "how many clients have an owner who walks")
+		flags.IntVar(&o.pages, "pages", 100_000, "how many invitation pages to look at")
+		flags.IntVar(&o.connections, "connections", 64, "over how many connections")
+		flags.IntVar(&o.walkers, "walkers", 16, "how many owners walk at the same time")
+		measure = func(pool *pgxpool.Pool, folder string) error { return benchConsent(ctx, out, pool, folder, o) }
 	case "sink": // what bench mail starts
 		return serveSink(ctx, out)
+	case "bare": // what bench consent starts
+		return serveBare(ctx, out, args[1:])
 	default:
 		return errUsage
 	}
@@ -99,7 +109,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(err, os.RemoveAll(folder))
 }
 
-var errUsage = errors.New("say what to measure: bench import or bench mail")
+var errUsage = errors.New("say what to measure: bench import, bench mail or bench consent")
 
 // parseNumbers reads numbers with commas between them.
 func parseNumbers(s string) (numbers []int, err error) {
