@@ -13,14 +13,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"math/big"
 	"mime"
 	"mime/multipart"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"net/mail"
 	"net/smtp"
 	"net/textproto"
@@ -35,16 +33,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/oauth2"
-
-	"github.com/countersign/countersign/provisioning"
-	"github.com/countersign/countersign/provisioning/constantcontact"
 )
 
-// The tests of this file run the program against parts that nobody here wrote: Postfix and Dovecot as
-// Debian ships them, and npm's oidc-provider. They are skipped where a part is not installed, and fail
-// instead when COUNTERSIGN_TEST_REQUIRE_PARTS is set.
+// The tests of this file run the program against mail servers that nobody here wrote: Postfix and Dovecot as
+// Debian ships them. They are skipped where a part is not installed, and fail instead when
+// COUNTERSIGN_TEST_REQUIRE_PARTS is set. Authorization servers of other make are met in folder interoptest.
 
 // TestPostfixDovecot has Postfix take the program's mail, by STARTTLS and AUTH, and Dovecot deliver it.
 func TestPostfixDovecot(t *testing.T) {
@@ -98,7 +91,7 @@ func checkInvitation(t *testing.T, m letter, to, client string) {
 	if link == "" {
 		t.Fatalf("the mail to %s has no link:\n%s", to, m.text)
 	}
-	newVisitor(t).open(link).wantTitle("Connect " + client + " to Northwind Marketing")
+	wantTitle(t, link, "Connect "+client+" to Northwind Marketing")
 	for name, want := range map[string]string{
 		"Auto-Submitted":        `auto-generated`,
 		"From":                  `"Northwind Marketing" <hello@agency\.example>`,
@@ -115,6 +108,27 @@ func checkInvitation(t *testing.T, m letter, to, client string) {
 	// RFC 3848: S tells of TLS, A of authentication.
 	if received := strings.Join(m.Header["Received"], "\n"); !strings.Contains(received, "with ESMTPSA") {
 		t.Errorf("the mail to %s did not come by STARTTLS and AUTH:\n%s", to, received)
+	}
+}
+
+// wantTitle opens a page, which must have this headline.
+func wantTitle(t *testing.T, address, want string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // It was only read.
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(body), "<h1>"+want+"</h1>") {
+		t.Fatalf("%s answered %s without the title %q:\n%s", address, response.Status, want, body)
 	}
 }
 
@@ -438,183 +452,22 @@ func makeFolder(t *testing.T, path, owner string) {
 	}
 }
 
-// TestOIDCProvider walks owners through the pages of a certified authorization server. It announces
-// itself in the callback (RFC 9207), demands PKCE, rotates refresh tokens and detects their reuse.
-func TestOIDCProvider(t *testing.T) {
-	t.Parallel()
-	const folder = "testdata/oidc-provider"
-	node := needPart(t, "node", "apt-get install nodejs npm", "node")[0]
-	needPart(t, "oidc-provider", "npm ci --prefix cmd/countersign/"+folder, folder+"/node_modules/oidc-provider/package.json")
-
-	const maria, jonas, stranger = "maria@acme.example", "jonas@bikes.example", "hello@stranger.example"
-	listen := "127.0.0.1:" + freePort(t)
-	// Both have to be escaped before they are sent as user and password (RFC 6749, 2.3.1).
-	const clientID, clientSecret = "countersign:test", "s%cret+with/signs"
-	issuer := startProvider(t, node, folder, map[string]any{
-		"app": map[string]any{
-			"client_id": clientID, "client_secret": clientSecret, "redirect_uris": []string{"http://" + listen + "/oauth/callback"},
-		},
-		"accounts": map[string]any{
-			maria:    map[string]string{"encoded_account_id": "a01acme", "organization_name": "Acme Bakery", "contact_email": maria},
-			jonas:    map[string]string{"encoded_account_id": "a02bikes", "organization_name": "Jonas Bikes", "contact_email": jonas},
-			stranger: map[string]string{"encoded_account_id": "a99else", "organization_name": "Somebody Else", "contact_email": stranger},
-		},
-	})
-	const scopes = "account_read contact_data campaign_data offline_access"
-	service := startService(t, listen,
-		"COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example",
-		"COUNTERSIGN_OAUTH_CLIENT_ID="+clientID,
-		"COUNTERSIGN_OAUTH_CLIENT_SECRET="+clientSecret,
-		"COUNTERSIGN_OAUTH_SCOPES="+scopes,
-		// OpenID Connect Core, 11: offline_access is ignored unless consent is prompted for.
-		"COUNTERSIGN_OAUTH_PROMPT=login consent",
-		"COUNTERSIGN_PROVIDER_AUTHORIZE_URL="+issuer+"/auth",
-		"COUNTERSIGN_PROVIDER_TOKEN_URL="+issuer+"/token",
-		"COUNTERSIGN_PROVIDER_API_URL="+issuer+"/v3",
-	)
-	service.load(t, "ref,name,owner_email,account_id\n"+
-		"A,Acme Bakery,"+maria+",a01acme\n"+
-		"B,Jonas Bikes,"+jonas+",a02bikes\n"+
-		"C,Third Party,third@party.example,a03party\n")
-
-	t.Run("consent", func(t *testing.T) {
-		t.Parallel()
-		v := newVisitor(t)
-		login := v.open(service.link(t, "A")).press(nil)
-		consent := login.press(url.Values{"login": {maria}, "password": {"any"}})
-		end := consent.press(nil)
-		end.wantTitle("Connected, thank you")
-		if got, want := end.address.Host, listen; got != want || end.address.RawQuery != "" {
-			t.Errorf("the walk ends at %s", end.address)
-		}
-		service.wait(t, "A", "authorized", "")
-	})
-	t.Run("no, then yes", func(t *testing.T) {
-		t.Parallel()
-		v := newVisitor(t)
-		login := v.open(service.link(t, "B")).press(nil)
-		consent := login.press(url.Values{"login": {jonas}, "password": {"any"}})
-		declined := consent.follow(regexp.MustCompile(`href="([^"]+/abort)"`))
-		declined.wantTitle("Nothing was connected")
-		service.wait(t, "B", "stalled", "declined")
-
-		// The browser is still signed in, but the owner is asked again: that is what prompt is for.
-		login = declined.press(nil)
-		consent = login.press(url.Values{"login": {jonas}, "password": {"any"}})
-		consent.press(nil).wantTitle("Connected, thank you")
-		service.wait(t, "B", "authorized", "")
-	})
-	t.Run("wrong account", func(t *testing.T) {
-		t.Parallel()
-		v := newVisitor(t)
-		login := v.open(service.link(t, "C")).press(nil)
-		consent := login.press(url.Values{"login": {stranger}, "password": {"any"}})
-		consent.press(nil).wantTitle("That was another account")
-		service.wait(t, "C", "stalled", "wrong_account")
-	})
-	t.Run("rotation", func(t *testing.T) {
-		t.Parallel()
-		provider, err := constantcontact.New(constantcontact.Config{
-			ClientID: clientID, ClientSecret: clientSecret, Scopes: strings.Fields(scopes), PKCE: true, Prompt: "login consent",
-			RedirectURL:  "http://" + listen + "/oauth/callback",
-			AuthorizeURL: issuer + "/auth", TokenURL: issuer + "/token", APIURL: issuer + "/v3",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		testRotation(t, provider, stranger, listen)
-	})
-}
-
-// testRotation takes a grant through two refreshes, of which the second uses the first one's token again.
-func testRotation(t *testing.T, provider *constantcontact.Client, login, callback string) {
+// needPart ends the test where one of the programs and files that make up a part is missing.
+func needPart(t *testing.T, part, cure string, files ...string) {
 	t.Helper()
-	ctx := t.Context()
-	verifier := oauth2.GenerateVerifier()
-	v := newVisitor(t)
-	v.stopAt = callback
-	consent := v.open(provider.AuthorizeURL("state", verifier)).press(url.Values{"login": {login}, "password": {"any"}})
-	code := consent.press(nil).address.Query().Get("code")
-
-	if _, err := provider.Exchange(ctx, provider.TokenURL(), code, oauth2.GenerateVerifier()); refusal(err) != "invalid_grant" {
-		t.Errorf("exchange with another verifier: %v", err)
-	}
-	first, err := provider.Exchange(ctx, provider.TokenURL(), code, verifier)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := provider.Refresh(ctx, first.Refresh)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if second.Refresh == "" || second.Refresh == first.Refresh {
-		t.Error("the refresh token was not rotated")
-	}
-	if account, err := provider.Account(ctx, second.Access); err != nil || account.ID != "a99else" {
-		t.Errorf("after the refresh the account is %+v, %v", account, err)
-	}
-	if _, err := provider.Refresh(ctx, first.Refresh); refusal(err) != "invalid_grant" {
-		t.Errorf("refresh with a used token: %v", err)
-	}
-	if _, err := provider.Refresh(ctx, second.Refresh); refusal(err) != "invalid_grant" {
-		t.Errorf("refresh after a reuse was detected: %v", err)
-	}
-	if _, err := provider.Account(ctx, second.Access); refusal(err) != "unauthorized" {
-		t.Errorf("read the account after a reuse was detected: %v", err)
-	}
-}
-
-// refusal returns the provider's word for why it refused.
-func refusal(err error) string {
-	if refused, ok := errors.AsType[*provisioning.ProviderError](err); ok {
-		return refused.Code
-	}
-	return ""
-}
-
-// startProvider starts oidc-provider and returns its address.
-func startProvider(t *testing.T, node, folder string, settings map[string]any) string {
-	t.Helper()
-	argument, err := json.Marshal(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), node, "server.js", string(argument))
-	cmd.Dir = folder
-	log := daemon(t, cmd)
-	var issuer string
-	eventually(t, "oidc-provider's address", func() bool {
-		output, err := os.ReadFile(log)
-		issuer = regexp.MustCompile(`(?m)^http://\S+$`).FindString(string(output))
-		return err == nil && issuer != ""
-	})
-	return issuer
-}
-
-// needPart returns the paths of the programs and files that make up a part. Without them the test ends here.
-func needPart(t *testing.T, part, cure string, files ...string) []string {
-	t.Helper()
-	paths := make([]string, len(files))
-	for i, file := range files {
-		path, err := exec.LookPath(file)
-		if strings.HasPrefix(file, "testdata/") {
-			path = file
-			_, err = os.Stat(file)
-		}
+	for _, file := range files {
+		_, err := exec.LookPath(file)
 		switch {
 		case err != nil && os.Getenv("COUNTERSIGN_TEST_REQUIRE_PARTS") != "":
 			t.Fatalf("%s is not installed; run: %s", part, cure)
 		case err != nil:
 			t.Skipf("%s is not installed; run: %s", part, cure)
 		}
-		paths[i] = path
 	}
-	return paths
 }
 
-// daemon runs cmd until the test or this process ends, and returns the file with its output. It is told
-// by SIGTERM.
-func daemon(t *testing.T, cmd *exec.Cmd) string {
+// daemon runs cmd until the test or this process ends. It is told by SIGTERM.
+func daemon(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	// A file and no pipe, which children that outlive cmd would hold open.
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -635,7 +488,6 @@ func daemon(t *testing.T, cmd *exec.Cmd) string {
 			t.Logf("%s:\n%s", filepath.Base(cmd.Path), output)
 		}
 	})
-	return log.Name()
 }
 
 func freePort(t *testing.T) string {
@@ -689,7 +541,7 @@ func startService(t *testing.T, listen string, settings ...string) *service {
 			t.Errorf("countersign serve: exit code %d\n%s", code, serving.output)
 		}
 	})
-	words := strings.Fields(s.mustRun(t, "key", "create", "--name", "test", "--scopes", "read,links"))
+	words := strings.Fields(s.mustRun(t, "key", "create", "--name", "test", "--scopes", "read"))
 	s.key = words[len(words)-1]
 	return s
 }
@@ -704,10 +556,10 @@ func (s *service) load(t *testing.T, roster string, flags ...string) {
 	s.mustRun(t, append([]string{"import", file}, flags...)...)
 }
 
-// call asks the API.
-func (s *service) call(t *testing.T, method, path string, answer any) {
+// get asks the API.
+func (s *service) get(t *testing.T, path string, answer any) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, s.url+"/api/v1"+path, nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/api/v1"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -718,7 +570,7 @@ func (s *service) call(t *testing.T, method, path string, answer any) {
 	}
 	defer response.Body.Close() //nolint:errcheck // It was only read.
 	if response.StatusCode >= http.StatusBadRequest {
-		t.Fatalf("%s %s answered %s", method, path, response.Status)
+		t.Fatalf("%s was answered %s", path, response.Status)
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
 		t.Fatal(err)
@@ -735,7 +587,7 @@ type client struct {
 func (s *service) client(t *testing.T, ref string) client {
 	t.Helper()
 	var c client
-	s.call(t, http.MethodGet, "/clients/ref:"+ref, &c)
+	s.get(t, "/clients/ref:"+ref, &c)
 	return c
 }
 
@@ -746,115 +598,4 @@ func (s *service) wait(t *testing.T, ref, stage, reason string) {
 		c := s.client(t, ref)
 		return c.Stage == stage && c.Reason == reason
 	})
-}
-
-// link returns an invitation link for a client.
-func (s *service) link(t *testing.T, ref string) string {
-	t.Helper()
-	var link struct{ URL string }
-	s.call(t, http.MethodPost, "/clients/ref:"+ref+"/link", &link)
-	return link.URL
-}
-
-// visitor is an owner's browser: it keeps cookies, follows redirects and presses buttons.
-type visitor struct {
-	t      *testing.T
-	client *http.Client
-	stopAt string // host:port that no redirect is followed to
-}
-
-func newVisitor(t *testing.T) *visitor {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &visitor{t: t}
-	v.client = &http.Client{Jar: jar, CheckRedirect: func(request *http.Request, _ []*http.Request) error {
-		if request.URL.Host == v.stopAt {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}
-	return v
-}
-
-// page is what a visitor looks at.
-type page struct {
-	visitor *visitor
-	address *url.URL
-	status  int
-	body    string
-}
-
-func (v *visitor) open(address string) page {
-	v.t.Helper()
-	return v.do(http.MethodGet, address, nil)
-}
-
-func (v *visitor) do(method, address string, form url.Values) page {
-	v.t.Helper()
-	request, err := http.NewRequestWithContext(v.t.Context(), method, address, strings.NewReader(form.Encode()))
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if form != nil {
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	response, err := v.client.Do(request)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer response.Body.Close() //nolint:errcheck // It was only read.
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	p := page{visitor: v, address: response.Request.URL, status: response.StatusCode, body: string(body)}
-	if location, err := response.Location(); err == nil {
-		p.address = location
-	}
-	return p
-}
-
-// press posts the first form of the page, with its hidden fields and what the visitor fills in.
-func (p page) press(filled url.Values) page {
-	p.visitor.t.Helper()
-	form := url.Values{}
-	for _, hidden := range regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)"`).FindAllStringSubmatch(p.body, -1) {
-		form.Set(hidden[1], html.UnescapeString(hidden[2]))
-	}
-	for name, values := range filled {
-		if !strings.Contains(p.body, ` name="`+name+`"`) {
-			p.visitor.t.Fatalf("%s has no field %s:\n%s", p.address, name, p.body)
-		}
-		form[name] = values
-	}
-	return p.visitor.do(http.MethodPost, p.find(regexp.MustCompile(` action="([^"]+)"`)), form)
-}
-
-// follow opens the first address of the page that is like that.
-func (p page) follow(like *regexp.Regexp) page {
-	p.visitor.t.Helper()
-	return p.visitor.open(p.find(like))
-}
-
-func (p page) find(like *regexp.Regexp) string {
-	p.visitor.t.Helper()
-	found := like.FindStringSubmatch(p.body)
-	if found == nil {
-		p.visitor.t.Fatalf("%s has no %s:\n%s", p.address, like, p.body)
-	}
-	target, err := p.address.Parse(html.UnescapeString(found[1]))
-	if err != nil {
-		p.visitor.t.Fatal(err)
-	}
-	return target.String()
-}
-
-func (p page) wantTitle(want string) {
-	p.visitor.t.Helper()
-	if !strings.Contains(p.body, "<h1>"+want+"</h1>") {
-		p.visitor.t.Fatalf("%s answered %d without the title %q:\n%s", p.address, p.status, want, p.body)
-	}
 }
