@@ -7,6 +7,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/oauth2"
 
+	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/provisioning"
 )
 
@@ -60,14 +64,17 @@ const (
 
 // Flow is the owner's walk.
 type Flow struct {
-	DB       DB
-	Vault    *Vault
+	DB       provisioning.DB
+	Vault    *vault.Vault
 	Links    *Links
+	Grants   *grant.Store
 	Provider Provider // nil if there is no app at the provider: then nobody can begin
 	Inviter  *provisioning.Inviter
 	Scopes   []string // asked for; a grant must have them all
-	Issuers  []string // origins that a callback's iss may have, if it has one (RFC 9207)
+	Issuer   string   // who every callback must say that it comes from (RFC 9207); empty if the provider does not promise to
+	Issuers  []string // without Issuer: what a callback's iss may be, or the origin it may have, if there is one
 	Now      func() time.Time
+	Log      *slog.Logger // hears of what only the operator can cure
 }
 
 // ErrNoProvider is returned by Begin and Again while no app at the provider is set up.
@@ -129,33 +136,63 @@ func (f *Flow) begin(ctx context.Context, inv Invitation) (Walk, error) {
 	}); err != nil {
 		return Walk{}, err
 	}
-	_, err = tx.Exec(ctx, `
+	var failedBefore bool
+	err = tx.QueryRow(ctx, `
 		INSERT INTO consents (id, client_id, invitation_id, state_hash, browser_hash, verifier, token_url, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		RETURNING EXISTS (
+			SELECT FROM consents s
+			WHERE s.invitation_id = $3
+				AND s.outcome NOT IN ('connected', 'unavailable')
+		)`,
 		id, inv.ClientID, inv.ID, hashSecret(state), hashSecret(browser), sealed,
-		f.Provider.TokenURL(), f.Now(), f.Now().Add(ConsentLife))
+		f.Provider.TokenURL(), f.Now(), f.Now().Add(ConsentLife)).Scan(&failedBefore)
 	if err != nil {
 		return Walk{}, fmt.Errorf("begin consent: %w", err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return Walk{}, fmt.Errorf("begin consent: %w", err)
 	}
-	return Walk{
-		Consent:      id,
-		AuthorizeURL: f.Provider.AuthorizeURL(state, verifier),
-		Browser:      provisioning.Secret(browser),
-	}, nil
+	w := Walk{Consent: id, AuthorizeURL: f.Provider.AuthorizeURL(state, verifier), Browser: provisioning.Secret(browser)}
+	if failedBefore {
+		// The provider's session of whoever it was must not decide this attempt too.
+		w.AuthorizeURL = withLogin(w.AuthorizeURL)
+	}
+	return w, nil
+}
+
+// withLogin has the provider ask who signs in, whatever session the browser has there (OpenID Connect
+// Core, 3.1.2.1).
+func withLogin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	q := u.Query()
+	prompts := strings.Fields(q.Get("prompt"))
+	if slices.Contains(prompts, "login") {
+		return address
+	}
+	prompts = slices.DeleteFunc(prompts, func(p string) bool { return p == "none" }) // which goes with no other
+	q.Set("prompt", strings.Join(append(prompts, "login"), " "))
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // Callback is what the provider sent the owner's browser back with.
 type Callback struct {
-	State  string
-	Code   provisioning.Secret
-	Error  string
-	Issuer string
+	State       string
+	Code        provisioning.Secret
+	Error       string
+	Description string // of Error, in the provider's words
+	Issuer      string
+	Repeated    string // a parameter that came more than once (RFC 6749, 3.1); empty if none did
 	// Browser returns what this browser has kept for a consent, empty if nothing.
 	Browser func(consent uuid.UUID) provisioning.Secret
 }
+
+// mostParameter is more than any state or code is long.
+const mostParameter = 4 << 10
 
 // consent is a row of consents, as Callback reads it.
 type consent struct {
@@ -174,7 +211,7 @@ type consent struct {
 // the owner's or the provider's: those are outcomes. A walk that was claimed is finished even if ctx
 // ends: a browser that is closed or reloaded must not cost the owner a code that works once.
 func (f *Flow) Callback(ctx context.Context, cb Callback) (uuid.UUID, Outcome, error) {
-	if cb.State == "" {
+	if cb.State == "" || len(cb.State) > mostParameter {
 		return uuid.Nil, OutcomeUnknown, nil
 	}
 	rows, err := f.DB.Query(ctx, `
@@ -236,21 +273,23 @@ func (f *Flow) unclaimed(c consent) Outcome {
 
 // finish redeems a claimed walk and stores how it ended.
 func (f *Flow) finish(ctx context.Context, c consent, cb Callback) (Outcome, error) {
-	switch {
+	switch stranger := f.stranger(cb.Issuer); {
 	case f.Provider == nil:
 		return f.fail(ctx, c, OutcomeUnavailable, ErrNoProvider.Error())
-	case cb.Issuer != "" && !slices.Contains(f.Issuers, origin(cb.Issuer)):
-		return f.fail(ctx, c, OutcomeFailed, "the answer names another issuer than the provider: "+clip(cb.Issuer))
-	case cb.Error == "access_denied":
-		return f.end(ctx, c, ending{outcome: OutcomeDeclined}, provisioning.Change{
-			Event: provisioning.EventDeclined, To: provisioning.StageStalled, Reason: provisioning.ReasonDeclined,
-		})
-	case cb.Error == "temporarily_unavailable" || cb.Error == "server_error":
-		return f.fail(ctx, c, OutcomeUnavailable, "the provider answered "+cb.Error)
+	case cb.Repeated != "":
+		return f.fail(ctx, c, OutcomeFailed, "the provider's answer has more than one "+cb.Repeated)
+	case stranger != "":
+		f.Log.WarnContext(ctx, "a walk was stopped: its answer may be another server's", "why", stranger, "consent", c.ID, "client", c.ClientID,
+			"cure", "if this is the provider's own name, set COUNTERSIGN_PROVIDER_ISSUER to it; else somebody tried to mix up two providers")
+		return f.fail(ctx, c, OutcomeFailed, stranger)
 	case cb.Error != "":
-		return f.fail(ctx, c, OutcomeFailed, "the provider answered "+clip(cb.Error))
+		return f.refused(ctx, c, cb)
 	case cb.Code == "":
 		return f.fail(ctx, c, OutcomeFailed, "the provider answered with neither a code nor an error")
+	case c.TokenURL != f.Provider.TokenURL():
+		return f.fail(ctx, c, OutcomeUnavailable, "the settings of the provider have changed since this walk began")
+	case len(cb.Code) > mostParameter:
+		return f.fail(ctx, c, OutcomeFailed, fmt.Sprintf("the provider's code is %d characters long", len(cb.Code)))
 	}
 	var verifier []byte
 	if c.Verifier != nil {
@@ -261,6 +300,13 @@ func (f *Flow) finish(ctx context.Context, c consent, cb Callback) (Outcome, err
 	}
 	tokens, err := f.Provider.Exchange(ctx, c.TokenURL, cb.Code.Reveal(), string(verifier))
 	if err != nil {
+		if no, ok := errors.AsType[*provisioning.ProviderError](err); ok {
+			code := no.Code
+			if no.Status == http.StatusUnauthorized { // whatever it is called: RFC 6749, 5.2
+				code = "invalid_client"
+			}
+			f.blame(ctx, c, code, no.Description)
+		}
 		return f.providerFailed(ctx, c, err)
 	}
 	if missing := f.missing(tokens); len(missing) > 0 {
@@ -274,6 +320,140 @@ func (f *Flow) finish(ctx context.Context, c consent, cb Callback) (Outcome, err
 		return f.providerFailed(ctx, c, err)
 	}
 	return f.store(ctx, c, tokens, account)
+}
+
+// stranger says why an answer may come from another server than the one that the owner was sent to: its
+// code must not reach our provider, nor its refusal count (RFC 9207, 2.4). Of the right one it says nothing.
+func (f *Flow) stranger(iss string) string {
+	switch {
+	case f.Issuer != "" && iss == "":
+		return "the provider's answer does not name its issuer"
+	case f.Issuer != "" && iss == f.Issuer,
+		f.Issuer == "" && (iss == "" || slices.Contains(f.Issuers, iss) || slices.Contains(f.Issuers, origin(iss))):
+		return ""
+	}
+	return "the answer names another issuer than the provider: " + clip(iss)
+}
+
+// refused ends a walk that the provider answered with an error. A code beside it does not count.
+func (f *Flow) refused(ctx context.Context, c consent, cb Callback) (Outcome, error) {
+	why := "the provider answered " + clip(cb.Error)
+	if cb.Description != "" {
+		why += ": " + clip(cb.Description)
+	}
+	switch cb.Error {
+	case "access_denied":
+		return f.end(ctx, c, ending{outcome: OutcomeDeclined}, provisioning.Change{
+			Event: provisioning.EventDeclined, To: provisioning.StageStalled, Reason: provisioning.ReasonDeclined,
+		})
+	case "temporarily_unavailable", "server_error":
+		return f.fail(ctx, c, OutcomeUnavailable, why)
+	}
+	f.blame(ctx, c, cb.Error, cb.Description)
+	return f.fail(ctx, c, OutcomeFailed, why)
+}
+
+// blame tells the operator if what the provider refuses is our app: then no owner can consent.
+func (f *Flow) blame(ctx context.Context, c consent, code, description string) {
+	var cure string
+	switch {
+	case code == "invalid_client":
+		cure = "set COUNTERSIGN_OAUTH_CLIENT_ID and COUNTERSIGN_OAUTH_CLIENT_SECRET to those of the app at the provider"
+	case code == "unauthorized_client", code == "unsupported_response_type", code == "unsupported_grant_type":
+		cure = "allow the app at the provider the authorization code flow with refresh tokens"
+	case code == "invalid_scope":
+		cure = "set COUNTERSIGN_OAUTH_SCOPES to scopes that the app at the provider may ask for"
+	case code == "redirect_uri_mismatch", strings.Contains(description, "redirect_uri"):
+		cure = "register exactly " + f.Links.PublicURL + "/oauth/callback with the app at the provider"
+	case strings.Contains(description, "code_challenge"), strings.Contains(description, "code challenge"), strings.Contains(description, "PKCE"):
+		cure = "switch COUNTERSIGN_OAUTH_PKCE as the app at the provider demands"
+	default:
+		return
+	}
+	f.Log.ErrorContext(ctx, "the provider refuses our app, so that no owner can consent",
+		"error", clip(code), "description", clip(description), "cure", cure, "consent", c.ID, "client", c.ClientID)
+}
+
+const (
+	storeFor  = 2 * time.Minute        // that tokens are kept in memory while the database cannot take them
+	storeTry  = 20 * time.Second       // for one attempt to store them, which may wait for an import
+	storeLook = 250 * time.Millisecond // between two
+)
+
+// store is storeOnce, tried again after a collision with another consent or an import that writes to
+// the same rows, and until the database is back if it is out of reach: the code is spent, and the tokens
+// are nowhere else.
+func (f *Flow) store(ctx context.Context, c consent, t provisioning.Tokens, account provisioning.Account) (Outcome, error) {
+	const collisions = 3
+	began := time.Now()
+	for attempt := 1; ; attempt++ {
+		outcome, err := f.storeOnce(ctx, c, t, account)
+		again := provisioning.Collided(err) && attempt < collisions || provisioning.Passing(err) && time.Since(began) < storeFor
+		if !again {
+			return outcome, err
+		}
+		f.Log.WarnContext(ctx, "a grant could not be stored; trying again", "client", c.ClientID, "err", err)
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(storeLook):
+		}
+	}
+}
+
+// storeOnce has the grant judged and kept, in one transaction with everything that follows from it: client,
+// invitation and consent.
+func (f *Flow) storeOnce(ctx context.Context, c consent, t provisioning.Tokens, account provisioning.Account) (Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTry)
+	defer cancel()
+	tx, err := f.DB.Begin(ctx)
+	if err != nil {
+		return "", fmt.Errorf("store the grant: %w", err)
+	}
+	defer tx.Rollback(ctx) //nolint:errcheck // After a commit there is nothing to roll back.
+	// An earlier attempt whose commit was not answered may have come through. Sweep, which takes a walk that
+	// is late for one that was cut off, has no say here.
+	var before *Outcome
+	if err := tx.QueryRow(ctx, `SELECT outcome FROM consents WHERE id = $1`, c.ID).Scan(&before); err != nil {
+		return "", fmt.Errorf("store the grant: %w", err)
+	}
+	if before != nil && *before != OutcomeFailed {
+		return *before, nil
+	}
+	v, err := f.Grants.Take(ctx, tx, grant.Consented{Client: c.ClientID, Invitation: c.InvitationID, Tokens: t, Account: account})
+	if err != nil {
+		return "", err
+	}
+	change := provisioning.Change{
+		Event: v.Event,
+		Detail: provisioning.Detail{
+			"account_id": account.ID, "organization": account.Organization, "evidence": v.Evidence,
+		},
+	}
+	if unasked := f.unasked(t); len(unasked) > 0 {
+		change.Detail["unasked_scopes"] = unasked
+	}
+	outcome := OutcomeConnected
+	change.To = provisioning.StageAuthorized
+	if v.Status == grant.StatusQuarantined {
+		outcome = OutcomeWrongAccount
+		if v.Reason == provisioning.ReasonConflict {
+			outcome = OutcomeConflict
+		}
+		change.To, change.Reason = provisioning.StageStalled, v.Reason
+	}
+	if err := endIn(ctx, tx, c, ending{outcome: outcome, found: account}, change); err != nil {
+		return "", err
+	}
+	if outcome == OutcomeConnected {
+		if err := f.Inviter.Thank(ctx, tx, c.ClientID, c.InvitationID, account.Organization); err != nil {
+			return "", err
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return "", fmt.Errorf("store the grant: %w", err)
+	}
+	return outcome, nil
 }
 
 // missing returns what was asked for and not granted. Whether the grant outlives its first day is
@@ -367,11 +547,13 @@ type Ending struct {
 	Missing           []string // scopes asked for and not granted
 }
 
-// checkTime is how long a claimed walk may have no outcome before it counts as lost to a crash.
-const checkTime = time.Minute
+// checkTime is how long a claimed walk may have no outcome before it counts as lost to a crash. Its two calls
+// may wait for their turns at the provider.
+const checkTime = 3 * time.Minute
 
-// Ending returns how a walk ended, to the browser that made it; to any other it returns
-// OutcomeOtherBrowser and no names. It returns ErrLinkUnknown if there is no such walk.
+// Ending returns how a walk ended, to the browser that made it. To any other it tells no names, and
+// nothing but OutcomeConnected, for that of an owner who comes back days later, or OutcomeOtherBrowser.
+// It returns ErrLinkUnknown if there is no such walk.
 func (f *Flow) Ending(ctx context.Context, id uuid.UUID, browser provisioning.Secret) (Ending, error) {
 	var e Ending
 	var hash []byte
@@ -395,8 +577,10 @@ func (f *Flow) Ending(ctx context.Context, id uuid.UUID, browser provisioning.Se
 	if err != nil {
 		return Ending{}, fmt.Errorf("read the consent: %w", err)
 	}
-	switch {
-	case subtle.ConstantTimeCompare(hash, hashSecret(browser.Reveal())) != 1:
+	switch another := subtle.ConstantTimeCompare(hash, hashSecret(browser.Reveal())) != 1; {
+	case another && outcome != nil && *outcome == OutcomeConnected:
+		return Ending{Outcome: OutcomeConnected}, nil
+	case another:
 		return Ending{Outcome: OutcomeOtherBrowser}, nil
 	case outcome != nil:
 		e.Outcome = *outcome
@@ -410,8 +594,8 @@ func (f *Flow) Ending(ctx context.Context, id uuid.UUID, browser provisioning.Se
 	return e, nil
 }
 
-func verifierAD(consent uuid.UUID) AD {
-	return AD{Row: consent.String(), Kind: "pkce_verifier"}
+func verifierAD(consent uuid.UUID) vault.AD {
+	return vault.AD{Row: consent.String(), Kind: "pkce_verifier"}
 }
 
 // randomSecret returns 256 random bits as text that fits a URL and a cookie.

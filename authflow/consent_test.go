@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,11 @@ func TestCallbackOfAnother(t *testing.T) {
 		{"no state", authflow.OutcomeUnknown, func(own walk) authflow.Callback {
 			cb := own.back()
 			cb.State = ""
+			return cb
+		}},
+		{"an endless state", authflow.OutcomeUnknown, func(own walk) authflow.Callback {
+			cb := own.back()
+			cb.State = strings.Repeat(cb.State, 1000)
 			return cb
 		}},
 		{"a made-up state", authflow.OutcomeUnknown, func(own walk) authflow.Callback {
@@ -325,6 +331,10 @@ func TestEndings(t *testing.T) {
 			name: "issuer is another", cb: issuer("https://evil.example/oauth2/default"), want: authflow.OutcomeFailed, stage: stays,
 			event: failed, detail: "evil.example",
 		},
+		{
+			name: "issuer's origin only looks like the provider's", cb: issuer("https://provider.example.evil.example/"), want: authflow.OutcomeFailed,
+			stage: stays, event: failed,
+		},
 		{name: "issuer is another scheme", cb: issuer("http://provider.example"), want: authflow.OutcomeFailed, stage: stays, event: failed},
 		{name: "issuer is no address", cb: issuer("provider.example"), want: authflow.OutcomeFailed, stage: stays, event: failed},
 		{name: "issuer is another, with an error", cb: func(cb authflow.Callback) authflow.Callback {
@@ -344,7 +354,32 @@ func TestEndings(t *testing.T) {
 			event: failed, detail: "temporarily_unavailable",
 		},
 		{name: "provider is broken", cb: says("server_error"), want: authflow.OutcomeUnavailable, stage: stays, event: failed},
-		{name: "unknown error", cb: says("invalid_scope"), want: authflow.OutcomeFailed, stage: stays, event: failed, detail: "invalid_scope"},
+		{
+			name: "unknown error", cb: func(cb authflow.Callback) authflow.Callback {
+				cb = says("interaction_required")(cb)
+				cb.Description = "The user has\nto act."
+				return cb
+			}, want: authflow.OutcomeFailed, stage: stays,
+			event: failed, detail: "interaction_required: The user has to act.",
+		},
+		{
+			name: "unknown error, and yet a code", cb: with(func(cb *authflow.Callback) { cb.Error = "interaction_required" }),
+			want: authflow.OutcomeFailed, stage: stays, event: failed,
+		},
+		{
+			name: "two codes", cb: with(func(cb *authflow.Callback) { cb.Repeated = "code" }), want: authflow.OutcomeFailed, stage: stays,
+			event: failed, detail: "more than one code",
+		},
+		{
+			name: "two states, and denied", cb: func(cb authflow.Callback) authflow.Callback {
+				cb.Repeated = "state"
+				return says("access_denied")(cb)
+			}, want: authflow.OutcomeFailed, stage: stays, event: failed, detail: "more than one state",
+		},
+		{
+			name: "endless code", cb: with(func(cb *authflow.Callback) { cb.Code = provisioning.Secret(strings.Repeat("x", 5000)) }),
+			want: authflow.OutcomeFailed, stage: stays, event: failed, detail: "5000 characters",
+		},
 		{
 			name: "error that no database stores", cb: says("nul\x00 and \xff" + strings.Repeat("é", 1<<12)), want: authflow.OutcomeFailed, stage: stays,
 			event: failed, detail: "nul  and",
@@ -390,7 +425,7 @@ func TestEndings(t *testing.T) {
 		{
 			name: "another account", account: func() (provisioning.Account, error) { return stranger(), nil },
 			want: authflow.OutcomeWrongAccount, stage: "stalled/wrong_account", event: "wrong_account by owner → stalled/wrong_account",
-			detail: "expected account acct-", codes: 1, grant: "quarantined acct-stranger",
+			detail: "expected acct-", codes: 1, grant: "quarantined acct-stranger",
 		},
 	}
 	shared := setup(t)
@@ -452,6 +487,150 @@ func TestEndings(t *testing.T) {
 	}
 }
 
+// A provider that says who it is says so every time, letter by letter (RFC 9207, 2.4).
+func TestAnnouncedIssuer(t *testing.T) {
+	t.Parallel()
+	const issuer = "https://provider.example/tenant"
+	shared := setup(t)
+	for name, iss := range map[string]string{
+		"absent": "", "another path": "https://provider.example/other", "a slash more": issuer + "/", "upper case": "https://PROVIDER.example/tenant",
+		"another server": "https://evil.example/tenant", "its origin": "https://provider.example",
+	} {
+		for _, denied := range []string{"", "access_denied"} {
+			t.Run(name+" "+denied, func(t *testing.T) {
+				b := shared.alone()
+				b.Issuer = issuer
+				w := b.begin(t, b.token(t, "ACME"))
+				cb := w.back()
+				cb.Issuer, cb.Error = iss, denied
+				b.ends(t, cb, authflow.OutcomeFailed)
+				if n := b.provider.exchanges.Load(); n != 0 {
+					t.Error("the code was redeemed")
+				}
+				b.isAt(t, "ACME", "started")
+				if log := b.log.String(); !strings.Contains(log, "COUNTERSIGN_PROVIDER_ISSUER") {
+					t.Errorf("nobody is told of the setting: %s", log)
+				}
+			})
+		}
+	}
+	b := shared.alone()
+	b.Issuer = issuer
+	cb := b.begin(t, b.token(t, "ACME")).back()
+	cb.Issuer = issuer
+	b.ends(t, cb, authflow.OutcomeConnected)
+}
+
+// An issuer may live elsewhere than the endpoints; then it is known as a whole.
+func TestKnownIssuer(t *testing.T) {
+	t.Parallel()
+	const issuer = "https://identity.example/oauth2/main"
+	shared := setup(t)
+	for iss, want := range map[string]authflow.Outcome{
+		issuer: authflow.OutcomeConnected, "https://identity.example/oauth2/other": authflow.OutcomeFailed, "https://identity.example": authflow.OutcomeFailed,
+	} {
+		b := shared.alone()
+		b.Issuers = append(authflow.Origins("https://provider.example/authorize"), issuer)
+		cb := b.begin(t, b.token(t, "ACME")).back()
+		cb.Issuer = iss
+		b.ends(t, cb, want)
+	}
+}
+
+// What the provider holds against our app stops every owner: the log tells it, with the cure, once a walk.
+func TestAppIsRefused(t *testing.T) {
+	t.Parallel()
+	shared := setup(t)
+	for _, test := range []struct {
+		name, code, description string
+		status                  int // of the token endpoint; 0 if the provider said it to the browser
+		cure                    string
+	}{
+		{"wrong secret", "invalid_client", "", 401, "COUNTERSIGN_OAUTH_CLIENT_SECRET"},
+		{"wrong secret, oddly told", "unauthorized", "", 401, "COUNTERSIGN_OAUTH_CLIENT_SECRET"},
+		{"flow is not allowed", "unauthorized_client", "", 400, "authorization code flow"},
+		{"flow is not allowed from the first", "unauthorized_client", "", 0, "authorization code flow"},
+		{"scope of another app", "invalid_scope", "", 0, "COUNTERSIGN_OAUTH_SCOPES"},
+		{"another address", "invalid_grant", "The 'redirect_uri' does not match.", 400, "https://connect.example.com/oauth/callback"},
+		{"without PKCE", "invalid_request", "PKCE code challenge is required.", 0, "COUNTERSIGN_OAUTH_PKCE"},
+		{"only the code is not good", "invalid_grant", "The code is not good.", 400, ""},
+		{"only this owner", "interaction_required", "", 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := shared.alone()
+			cb := b.begin(t, b.token(t, "ACME")).back()
+			if test.status == 0 {
+				cb.Error, cb.Description, cb.Code = test.code, test.description, ""
+			}
+			b.provider.tokens = func(context.Context, string) (provisioning.Tokens, error) {
+				return provisioning.Tokens{}, &provisioning.ProviderError{Op: "exchange the code", Status: test.status, Code: test.code, Description: test.description}
+			}
+			for range 2 { // as after a reload
+				b.ends(t, cb, authflow.OutcomeFailed)
+			}
+			log, want := b.log.String(), 1
+			if test.cure == "" {
+				want = 0
+			}
+			if n := strings.Count(log, "level=ERROR"); n != want || !strings.Contains(log, test.cure) {
+				t.Errorf("%d errors are logged, want %d with %q: %s", n, want, test.cure, log)
+			}
+			if strings.Contains(log, cb.State) {
+				t.Errorf("the log has the state: %s", log)
+			}
+		})
+	}
+}
+
+// Whoever was signed in at the provider when it went wrong is not signed in silently once more.
+func TestRetrySignsInAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	prompt := func(w walk) string {
+		u, err := url.Parse(w.AuthorizeURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Query().Get("prompt")
+	}
+	acme, bloom := b.token(t, "ACME"), b.token(t, "BLOOM")
+	w := b.begin(t, acme)
+	if got := prompt(w); got != "" {
+		t.Errorf("the first attempt has prompt %q", got)
+	}
+	b.provider.tokens = func(context.Context, string) (provisioning.Tokens, error) {
+		return provisioning.Tokens{}, provisioning.ErrProviderUnavailable
+	}
+	b.ends(t, w.back(), authflow.OutcomeUnavailable)
+	w = b.begin(t, acme)
+	if got := prompt(w); got != "" {
+		t.Errorf("after an outage: prompt %q", got)
+	}
+	b.provider.tokens = nil
+	b.provider.says(stranger())
+	b.ends(t, w.back(), authflow.OutcomeWrongAccount)
+	for configured, want := range map[string]string{"": "login", "consent": "consent login", "none": "login", "login consent": "login consent"} {
+		b.provider.prompt = configured
+		if w = b.begin(t, acme); prompt(w) != want {
+			t.Errorf("with prompt %q, the next attempt has %q, want %q", configured, prompt(w), want)
+		}
+		if w.state == "" {
+			t.Error("the state is lost")
+		}
+	}
+	b.provider.prompt = ""
+	again, err := b.Again(t.Context(), w.Consent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := prompt(walk{Walk: again}); got != "login" {
+		t.Errorf("from the page after it: prompt %q", got)
+	}
+	if got := prompt(b.begin(t, bloom)); got != "" {
+		t.Errorf("another client's attempt has prompt %q", got)
+	}
+}
+
 // An error that is ours is no outcome; the owner may begin again.
 func TestCallbackFailsForUs(t *testing.T) {
 	t.Parallel()
@@ -466,7 +645,7 @@ func TestCallbackFailsForUs(t *testing.T) {
 	}
 	b.provider.tokens = nil
 	b.ends(t, w.back(), authflow.OutcomeChecking)
-	for ahead, want := range map[time.Duration]authflow.Outcome{0: authflow.OutcomeChecking, time.Minute: authflow.OutcomeFailed} {
+	for ahead, want := range map[time.Duration]authflow.Outcome{0: authflow.OutcomeChecking, 4 * time.Minute: authflow.OutcomeFailed} {
 		late := *b.Flow
 		late.Now = func() time.Time { return b.clock.now().Add(ahead) }
 		if ending, err := late.Ending(t.Context(), w.Consent, w.Browser); err != nil || ending.Outcome != want {
@@ -493,6 +672,12 @@ func TestEndingIsForItsBrowser(t *testing.T) {
 		if err != nil || ending.Outcome != authflow.OutcomeOtherBrowser || ending.ClientName != "" || ending.FoundOrganization != "" {
 			t.Errorf("another browser is told %+v, %v", ending, err)
 		}
+	}
+	b.provider.says(acme())
+	w = b.begin(t, b.token(t, "ACME"))
+	b.ends(t, w.back(), authflow.OutcomeConnected)
+	if ending, err := b.Ending(t.Context(), w.Consent, ""); err != nil || ending.Outcome != authflow.OutcomeConnected || ending.ClientName != "" {
+		t.Errorf("days later the owner is told %+v, %v", ending, err)
 	}
 	if _, err := b.Ending(t.Context(), uuid.New(), w.Browser); !errors.Is(err, authflow.ErrLinkUnknown) {
 		t.Errorf("of no walk: error %v, want ErrLinkUnknown", err)

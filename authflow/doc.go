@@ -23,7 +23,8 @@
 //
 // Transactions lock a client before what hangs on it, so that none waits for another crosswise.
 //
-// Files: link.go (invitations), consent.go (the walk), grant.go (verdict and storing), answer.go
-// (decline, unsubscribe, renew, expiry), vault.go and keyfile.go (sealing). The provider is spoken to by package
+// Files: link.go (invitations), consent.go (the walk), answer.go (decline, unsubscribe, renew, expiry),
+// sweep.go (walks that were cut off, and old ones), shelf.go (sealing verifiers anew). What came of a
+// consent is kept by package authflow/grant, sealed by authflow/vault. The provider is spoken to by package
 // constantcontact; operators are let in by package authflow/admin.
 package authflow

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
@@ -31,6 +34,25 @@ type testBundle struct {
 	clock    *clock
 	importer *provisioning.Importer
 	provider *provider
+	log      *logBook
+}
+
+// logBook keeps what is logged.
+type logBook struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *logBook) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(line)
+}
+
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
 }
 
 // roster is who the tests are about: Acme's account is known beforehand, the others' are not.
@@ -46,7 +68,10 @@ func setup(t *testing.T) *testBundle {
 	t.Helper()
 	db := pgtest.New(t)
 	clock := &clock{}
-	vault := parseKeys(t, authflow.GenerateVaultKey("k1"))
+	keys, err := vault.ParseKeys(vault.GenerateKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	links := &authflow.Links{DB: db, Key: []byte("key of the links"), PublicURL: "https://connect.example.com", Now: clock.now}
 	mailer := &notify.Mailer{DB: db, Linker: links, Now: clock.now, Log: slog.New(slog.DiscardHandler)}
 	inviter := &provisioning.Inviter{DB: db, Linker: links, Mailer: mailer}
@@ -67,26 +92,30 @@ func setup(t *testing.T) *testBundle {
 		clock:    clock,
 		importer: &provisioning.Importer{DB: db, Namer: namer, Inviter: inviter},
 		provider: &provider{},
+		log:      &logBook{},
 	}
+	scopes := []string{"account_read", "contact_data", "offline_access"}
 	b.Flow = &authflow.Flow{
 		DB:       db,
-		Vault:    vault,
+		Vault:    keys,
+		Grants:   &grant.Store{DB: db, Vault: keys, Thanker: inviter, Scopes: scopes, Now: clock.now},
 		Links:    links,
 		Provider: b.provider,
 		Inviter:  inviter,
-		Scopes:   []string{"account_read", "contact_data", "offline_access"},
+		Scopes:   scopes,
 		Issuers:  authflow.Origins("https://provider.example/authorize", "https://provider.example/token"),
 		Now:      clock.now,
+		Log:      slog.New(slog.NewTextHandler(b.log, nil)),
 	}
 	b.imports(t, roster)
 	return b
 }
 
-// alone is the bundle with a provider of its own, for one of several tests on one database.
+// alone is the bundle with a provider and a log of its own, for one of several tests on one database.
 func (b *testBundle) alone() *testBundle {
 	own, flow := *b, *b.Flow
-	own.provider = &provider{}
-	flow.Provider = own.provider
+	own.provider, own.log = &provider{}, &logBook{}
+	flow.Provider, flow.Log = own.provider, slog.New(slog.NewTextHandler(own.log, nil))
 	own.Flow = &flow
 	return &own
 }
@@ -113,11 +142,16 @@ type provider struct {
 	tokens    func(ctx context.Context, code string) (provisioning.Tokens, error)
 	account   func() (provisioning.Account, error)
 	noPKCE    bool
+	prompt    string
 	exchanges atomic.Int32
 }
 
 func (p *provider) AuthorizeURL(state, verifier string) string {
-	return "https://provider.example/authorize?" + url.Values{"state": {state}, "verifier": {verifier}}.Encode()
+	q := url.Values{"state": {state}, "verifier": {verifier}}
+	if p.prompt != "" {
+		q.Set("prompt", p.prompt)
+	}
+	return "https://provider.example/authorize?" + q.Encode()
 }
 
 func (p *provider) PKCE() bool { return !p.noPKCE }
@@ -319,7 +353,7 @@ func (b *testBundle) detail(t *testing.T, ref string, kind provisioning.EventKin
 // holds checks a client's grants, oldest first, as "status account", with commas between.
 func (b *testBundle) holds(t *testing.T, ref, want string) {
 	t.Helper()
-	grants, err := b.Grants(t.Context(), b.client(t, ref).ID)
+	grants, err := b.Grants.Of(t.Context(), b.client(t, ref).ID)
 	if err != nil {
 		t.Fatal(err)
 	}

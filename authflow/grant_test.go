@@ -10,9 +10,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/text/unicode/norm"
+	"pgregory.net/rapid"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/provisioning"
 )
 
@@ -34,19 +39,23 @@ func TestVerdict(t *testing.T) {
 		},
 		{
 			"not the expected one, whatever it is called", "ACME", account("acct-2", "Acme Bakery", "ada@acme.example"),
-			authflow.OutcomeWrongAccount, "expected account acct-acme",
+			authflow.OutcomeWrongAccount, "another account than the expected acct-acme; the organization has the client's name; its contact address is the owner's",
 		},
 		{
-			"same name", "BLOOM", account("acct-3", "BLOOM  florist.", "other@mail.example"),
-			authflow.OutcomeConnected, "the organisation has the client's name",
+			"same name", "BLOOM", account("acct-3", "BLOOM  florist.", ""),
+			authflow.OutcomeConnected, "the organization has the client's name",
+		},
+		{
+			"same name, which anybody can give an account, and a stranger's address", "BLOOM", account("acct-18", "Bloom Florist", "other@mail.example"),
+			authflow.OutcomeWrongAccount, "the organization has the client's name; its contact address is not the owner's",
 		},
 		{
 			"same name without accents", "CAFE", account("acct-4", "Cafe Lumiere", ""),
-			authflow.OutcomeConnected, "the organisation has the client's name",
+			authflow.OutcomeConnected, "the organization has the client's name",
 		},
 		{
 			"same address", "BLOOM", account("acct-5", "Other Name", "Ben@Bloom.example"),
-			authflow.OutcomeConnected, "the account's contact address is the owner's",
+			authflow.OutcomeConnected, "its contact address is the owner's",
 		},
 		{
 			"an address that several clients share", "CAFE", account("acct-6", "Other Name", "cleo@chain.example"),
@@ -54,7 +63,7 @@ func TestVerdict(t *testing.T) {
 		},
 		{
 			"an address that several share, but the name", "DELI", account("acct-7", "Corner Deli", "cleo@chain.example"),
-			authflow.OutcomeConnected, "the organisation has the client's name",
+			authflow.OutcomeConnected, "the organization has the client's name",
 		},
 		{
 			"a name that several clients have", "YOGA-1", account("acct-8", "Yoga Studio", "other@mail.example"),
@@ -66,15 +75,35 @@ func TestVerdict(t *testing.T) {
 		},
 		{
 			"a name that several have, but the address", "YOGA-2", account("acct-10", "Yoga Studio", "fay@yoga.example"),
-			authflow.OutcomeConnected, "the account's contact address is the owner's",
+			authflow.OutcomeConnected, "its contact address is the owner's",
 		},
 		{
 			"nothing agrees", "BLOOM", account("acct-11", "Other Name", "other@mail.example"),
-			authflow.OutcomeWrongAccount, "neither the organisation's name nor the contact address agree",
+			authflow.OutcomeWrongAccount, "the organization does not have the client's name; its contact address is not the owner's",
+		},
+		{
+			"the name, and the address of another client's owner", "BLOOM", account("acct-13", "Bloom Florist", "Eve@Yoga.example"),
+			authflow.OutcomeWrongAccount, `the organization has the client's name; its contact address is that of another client's owner, of \"Yoga Studio\"`,
+		},
+		{
+			"the address, and the name of another client", "BLOOM", account("acct-14", "cafe lumiere", "ben@bloom.example"),
+			authflow.OutcomeWrongAccount, `the organization has the name of another client, \"Café Lumière\"; its contact address is the owner's`,
+		},
+		{
+			"another client's altogether", "BLOOM", account("acct-15", "Corner Deli", "cleo@chain.example"),
+			authflow.OutcomeWrongAccount, `the name of another client, \"Corner Deli\"; its contact address is that of another client's owner`,
+		},
+		{
+			"a name with another legal form", "BLOOM", account("acct-16", "Bloom Florist Inc.", ""),
+			authflow.OutcomeWrongAccount, "the organization does not have the client's name; it has no contact address",
+		},
+		{
+			"a name that several clients have, written otherwise, and the address", "YOGA-1", account("acct-17", "YOGA-STUDIO", "eve@yoga.example"),
+			authflow.OutcomeConnected, "but so have other clients; its contact address is the owner's",
 		},
 		{
 			"nothing is known of the account", "BLOOM", account("acct-12", "", ""),
-			authflow.OutcomeWrongAccount, "neither the organisation's name nor the contact address agree",
+			authflow.OutcomeWrongAccount, "the account has no organization's name; it has no contact address",
 		},
 		{
 			"the account that another client expects", "BLOOM", account("acct-acme", "Bloom Florist", "ben@bloom.example"),
@@ -116,6 +145,7 @@ func TestTokensAreSealed(t *testing.T) {
 	rows, err := b.db.Query(t.Context(), `
 		SELECT
 			id::text AS id,
+			client_id::text AS client,
 			status,
 			access_token,
 			refresh_token
@@ -125,7 +155,7 @@ func TestTokensAreSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	type row struct {
-		ID, Status                string
+		ID, Client, Status        string
 		AccessToken, RefreshToken []byte
 	}
 	grants, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
@@ -141,16 +171,18 @@ func TestTokensAreSealed(t *testing.T) {
 			if strings.Contains(string(sealed), "c0de") {
 				t.Errorf("the %s of a grant that is %s can be read", kind, g.Status)
 			}
-			opened, err := b.Vault.Open(sealed, authflow.AD{Row: g.ID, Kind: kind, Generation: 1})
+			opened, err := b.Vault.Open(sealed, vault.AD{Row: g.ID, Kind: kind, Client: g.Client, Generation: 1})
 			if err != nil || string(opened) != plain {
 				t.Errorf("the %s opens as %q, %v", kind, opened, err)
 			}
-			for name, ad := range map[string]authflow.AD{
-				"another grant":        {Row: grants[1-i].ID, Kind: kind, Generation: 1},
-				"another generation":   {Row: g.ID, Kind: kind, Generation: 2},
-				"another kind of seal": {Row: g.ID, Kind: "pkce_verifier", Generation: 1},
+			for name, ad := range map[string]vault.AD{
+				"another grant":        {Row: grants[1-i].ID, Kind: kind, Client: g.Client, Generation: 1},
+				"another client":       {Row: g.ID, Kind: kind, Client: grants[1-i].Client, Generation: 1},
+				"nobody":               {Row: g.ID, Kind: kind, Generation: 1},
+				"another generation":   {Row: g.ID, Kind: kind, Client: g.Client, Generation: 2},
+				"another kind of seal": {Row: g.ID, Kind: "pkce_verifier", Client: g.Client, Generation: 1},
 			} {
-				if _, err := b.Vault.Open(sealed, ad); !errors.Is(err, authflow.ErrSealBroken) {
+				if _, err := b.Vault.Open(sealed, ad); !errors.Is(err, vault.ErrSealBroken) {
 					t.Errorf("the %s opens for %s: error %v", kind, name, err)
 				}
 			}
@@ -168,20 +200,35 @@ func TestGrants(t *testing.T) {
 	b := setup(t)
 	b.connect(t, "ACME", stranger(), authflow.OutcomeWrongAccount)
 	b.connect(t, "ACME", acme(), authflow.OutcomeConnected)
-	got, err := b.Grants(t.Context(), b.client(t, "ACME").ID)
+	got, err := b.Grants.Of(t.Context(), b.client(t, "ACME").ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	scopes := []string{"account_read", "contact_data", "offline_access"}
-	want := []authflow.Grant{
-		{Status: authflow.GrantActive, AccountID: "acct-acme", Organization: "Acme Bakery", ContactEmail: "ada@acme.example", Subject: "ada", Scopes: scopes},
-		{Status: authflow.GrantReplaced, AccountID: "acct-stranger", Organization: "Somebody Else", ContactEmail: "who@else.example", Subject: "ada", Scopes: scopes},
+	client, wrong := b.client(t, "ACME").ID, provisioning.ReasonWrongAccount
+	want := []grant.Grant{
+		{
+			ClientID: client, Status: grant.StatusActive, AccountID: "acct-acme", Organization: "Acme Bakery",
+			ContactEmail: "ada@acme.example", Subject: "ada", Scopes: scopes, Evidence: "the account id is the expected one",
+		},
+		{
+			ClientID: client, Status: grant.StatusReplaced, AccountID: "acct-stranger", Organization: "Somebody Else",
+			ContactEmail: "who@else.example", Subject: "ada", Scopes: scopes, Reason: &wrong, Evidence: "another account than the expected acct-acme; the organization does not have the client's name; its contact address is not the owner's",
+		},
 	}
 	for i := range got {
 		if time.Since(got[i].CreatedAt).Abs() > time.Hour {
 			t.Errorf("granted at %s", got[i].CreatedAt)
 		}
 		got[i].ID, got[i].CreatedAt = want[0].ID, time.Time{}
+		// The one that is used is proven within the hour; the other one has ended.
+		if due := got[i].RefreshAt; i == 0 && (due == nil || time.Until(*due) < 5*time.Minute || time.Until(*due) > time.Hour) || i == 1 && due != nil {
+			t.Errorf("grant %d is refreshed at %v", i, due)
+		}
+		if ended := got[i].EndedAt; (ended != nil) != (i == 1) {
+			t.Errorf("grant %d ended at %v", i, ended)
+		}
+		got[i].RefreshAt, got[i].EndedAt = nil, nil
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)
@@ -286,9 +333,9 @@ func TestOwnerOnAnothersLink(t *testing.T) {
 	})
 }
 
-// One account fits two clients, the one by its name and the other by its address, and both consent
-// with it many times at once.
-func TestOneAccountForTwoClientsAtOnce(t *testing.T) {
+// One account fits two clients, the one by its name and the other by its address: it is for an operator to say
+// whose it is, in whatever order and however often they consent with it.
+func TestOneAccountForTwoClients(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.provider.says(provisioning.Account{ID: "acct-both", Organization: "Bloom Florist", ContactEmail: "eve@yoga.example"})
@@ -301,39 +348,94 @@ func TestOneAccountForTwoClientsAtOnce(t *testing.T) {
 			walks = append(walks, b.begin(t, token))
 		}
 	}
-	outcomes := make([]authflow.Outcome, len(walks))
 	var wg sync.WaitGroup
-	for i, w := range walks {
+	for _, w := range walks {
 		wg.Go(func() {
-			var err error
-			if _, outcomes[i], err = b.Callback(t.Context(), w.back()); err != nil {
-				t.Error(err)
+			if _, outcome, err := b.Callback(t.Context(), w.back()); err != nil || outcome != authflow.OutcomeWrongAccount {
+				t.Errorf("outcome %q, error %v", outcome, err)
 			}
 		})
 	}
 	wg.Wait()
-	winner, loser := 0, 1
-	if outcomes[0] != authflow.OutcomeConnected {
-		winner, loser = 1, 0
-	}
-	for i, outcome := range outcomes {
-		want := authflow.OutcomeConnected
-		if i/each == loser {
-			want = authflow.OutcomeConflict
-		}
-		if outcome != want {
-			t.Errorf("%s: outcome %q, want %q", refs[i/each], outcome, want)
-		}
-	}
-	b.isAt(t, refs[winner], "authorized")
-	b.isAt(t, refs[loser], "stalled/conflict")
-	if n := b.count(t, `SELECT count(*) FROM grants WHERE status = 'active'`); n != 1 {
-		t.Errorf("%d grants are active", n)
-	}
-	if n := b.count(t, `SELECT count(*) FROM grants WHERE status = 'quarantined'`); n != 1 {
-		t.Errorf("%d grants are in quarantine", n)
+	for _, ref := range refs {
+		b.isAt(t, ref, "stalled/wrong_account")
+		b.confined(t, ref)
 	}
 	b.onlyLiveTokens(t)
+}
+
+// Whatever an account is called and whoever its contact is, it is taken for one client at most, and for the same
+// one whoever comes first and however people write its name.
+func TestVerdictIsForOneClient(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, "ref,name,owner_email,account_id\n"+
+		"OBRIEN,O'Brien & Sons,eve@yoga.example,\nOBRIEN-2,OBrien Sons,dan@obrien.example,\nSTRASSE,Straße 5,ben@bloom.example,\nKNOWN,Bloom Florist,gil@known.example,acct-known\n")
+	type entry struct {
+		id, invitation uuid.UUID
+		name, owner    string
+	}
+	var clients []entry
+	for _, ref := range []string{"ACME", "BLOOM", "CAFE", "DELI", "YOGA-1", "YOGA-2", "OBRIEN", "OBRIEN-2", "STRASSE", "KNOWN"} {
+		c := b.client(t, ref)
+		invitation, _ := b.issue(t, ref)
+		clients = append(clients, entry{c.ID, invitation, c.Name, c.OwnerEmail})
+	}
+	// verdict judges and takes nothing.
+	verdict := func(t *rapid.T, c entry, a provisioning.Account) grant.Verdict {
+		tx, err := b.db.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // It is all that it can do.
+		v, err := b.Grants.Take(t.Context(), tx, grant.Consented{Client: c.id, Invitation: c.invitation, Tokens: tokensFor("c0de"), Account: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		named, addressed := rapid.SampledFrom(clients).Draw(t, "name of"), rapid.SampledFrom(clients).Draw(t, "address of")
+		a := provisioning.Account{ID: "acct-new", Organization: named.name, ContactEmail: addressed.owner}
+		if rapid.Bool().Draw(t, "other name") {
+			a.Organization = rapid.SampledFrom([]string{"", "Other", "OBrien", "Yoga", "Bloom Florist Ltd"}).Draw(t, "name")
+		}
+		if rapid.Bool().Draw(t, "other address") {
+			a.ContactEmail = rapid.SampledFrom([]string{"", "nobody@other.example"}).Draw(t, "address")
+		}
+		other := a
+		other.Organization = otherwise(t, a.Organization)
+		var taken []string
+		for _, c := range clients {
+			v := verdict(t, c, a)
+			if w := verdict(t, c, other); w.Status != v.Status {
+				t.Errorf("%s: %q is %s and %q is %s", c.name, a.Organization, v.Status, other.Organization, w.Status)
+			}
+			if v.Status == grant.StatusActive {
+				taken = append(taken, c.name)
+			}
+		}
+		if len(taken) > 1 {
+			t.Errorf("%+v is taken for %q", a, taken)
+		}
+	})
+}
+
+// otherwise writes a name as somebody else would.
+func otherwise(t *rapid.T, name string) string {
+	switch rapid.IntRange(0, 4).Draw(t, "way to write") {
+	case 0:
+		name = strings.ToUpper(name)
+	case 1:
+		name = strings.ToLower(name)
+	case 2:
+		name = norm.NFD.String(name)
+	case 3:
+		name = "  " + strings.ReplaceAll(name, " ", " - ") + "."
+	default:
+		name = strings.NewReplacer("é", "e", "è", "e", "ß", "ss", "&", "").Replace(name)
+	}
+	return name
 }
 
 // An import gives the account to another client in the instant in which it is bound: the unique index

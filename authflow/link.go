@@ -30,7 +30,7 @@ var (
 
 // Links makes and reads invitation links.
 type Links struct {
-	DB        DB
+	DB        provisioning.DB
 	Key       []byte // of the MAC that derives a token from an invitation's id
 	PublicURL string // where owners reach us, without a trailing slash
 	Now       func() time.Time

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
@@ -208,14 +209,14 @@ func TestKeptTokensWork(t *testing.T) {
 	_, browser := b.sandboxed(t, sandbox.Switches{}, time.Minute)
 	cb := b.visit(t, browser, b.token(t, "ACME"), "ada@acme.example", sandbox.Allow)
 	b.ends(t, cb, authflow.OutcomeConnected)
-	var id string
+	var id, client string
 	var access, refresh []byte
-	if err := b.db.QueryRow(t.Context(), `SELECT id::text, access_token, refresh_token FROM grants`).Scan(&id, &access, &refresh); err != nil {
+	if err := b.db.QueryRow(t.Context(), `SELECT id::text, client_id::text, access_token, refresh_token FROM grants`).Scan(&id, &client, &access, &refresh); err != nil {
 		t.Fatal(err)
 	}
 	open := func(sealed []byte, kind string) provisioning.Secret {
 		t.Helper()
-		plain, err := b.Vault.Open(sealed, authflow.AD{Row: id, Kind: kind, Generation: 1})
+		plain, err := b.Vault.Open(sealed, vault.AD{Row: id, Kind: kind, Client: client, Generation: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,14 @@ type Stationery struct {
 
 	mu       sync.Mutex
 	compiled map[int64]*templates.Mails
+
+	latest atomic.Pointer[readLetterhead]
+}
+
+// readLetterhead is the letterhead as it was read last.
+type readLetterhead struct {
+	letterhead templates.Letterhead
+	at         time.Time
 }
 
 // Version is a version of the stationery. The zero ID is what there is before the agency has changed anything.
@@ -59,6 +68,8 @@ const (
 	keptCompiled = 16
 	// readPatience bounds the reading of one, which others wait for.
 	readPatience = 10 * time.Second
+	// letterheadAge is how old the letterhead of a page may be: it is on every page that an owner sees.
+	letterheadAge = time.Second
 )
 
 // Current returns the version that new messages are queued under.
@@ -76,14 +87,21 @@ func (s *Stationery) read(ctx context.Context, db provisioning.DB, sql string, a
 	return v, nil
 }
 
-// Letterhead returns that of the current version.
+// Letterhead returns that of the current version, or of one that was current a second ago if another process
+// has changed it since.
 func (s *Stationery) Letterhead(ctx context.Context) (templates.Letterhead, error) {
+	if l := s.latest.Load(); l != nil && time.Since(l.at) < letterheadAge {
+		return l.letterhead, nil
+	}
+	at := time.Now()
 	var chosen templates.Letterhead
 	err := s.DB.QueryRow(ctx, `SELECT letterhead FROM stationery ORDER BY id DESC LIMIT 1`).Scan(&chosen)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return templates.Letterhead{}, fmt.Errorf("read the letterhead: %w", err)
 	}
-	return s.complete(chosen), nil
+	l := s.complete(chosen)
+	s.latest.Store(&readLetterhead{l, at})
+	return l, nil
 }
 
 // complete adds what the configuration says to what the agency has chosen.
@@ -127,6 +145,7 @@ func (s *Stationery) Change(ctx context.Context, actor provisioning.Actor, chang
 			actor, content.Letterhead, content.Texts)
 		return err
 	})
+	s.latest.Store(nil)
 	if err != nil {
 		return fmt.Errorf("change the stationery: %w", err)
 	}

@@ -121,6 +121,19 @@ func (s *Store) Client(ctx context.Context, key string) (Client, error) {
 	return c, nil
 }
 
+// Delete removes a client with all that is its own: its history, links, mails and sealed tokens. Its username is
+// never given again. It returns ErrNotFound.
+func (s *Store) Delete(ctx context.Context, client uuid.UUID) error {
+	tag, err := s.DB.Exec(ctx, `DELETE FROM clients WHERE id = $1`, client)
+	if err != nil {
+		return fmt.Errorf("delete client %s: %w", client, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("client %s: %w", client, ErrNotFound)
+	}
+	return nil
+}
+
 // BindAccount notes which of the provider's accounts a client is, as its verified grant showed. The caller
 // has locked the client.
 func BindAccount(ctx context.Context, db DB, client uuid.UUID, account string) error {

@@ -44,6 +44,15 @@ const (
 	EventConflict      EventKind = "conflict"       // the account belongs to another client
 	EventConsentFailed EventKind = "consent_failed" // the walk ended without a verdict on the account
 	EventAuthorized    EventKind = "authorized"     // a verified grant is stored
+	EventAccepted      EventKind = "accepted"       // an operator took the account that consented for the client's
+	EventDiscarded     EventKind = "discarded"      // an operator did not want the grant of another account
+	EventMoved         EventKind = "moved"          // an operator gave the grant of another account to the client it belongs to
+	EventReceived      EventKind = "received"       // an operator gave it the grant that came by another client's link
+	EventProven        EventKind = "proven"         // the grant was refreshed for the first time
+	EventScopesChanged EventKind = "scopes_changed" // a refresh brought other scopes than before
+	EventRefreshDoubt  EventKind = "refresh_doubt"  // the provider refuses to refresh the grant; it is tried again
+	EventTokenGiven    EventKind = "token_given"    // the agency's app took an access token; told once a day
+	EventLapsed        EventKind = "lapsed"         // the provider says that the grant is gone
 	EventExpired       EventKind = "expired"        // the invitation ran out
 	EventRenewed       EventKind = "renewed"        // the owner asked for a fresh link
 )
@@ -111,13 +120,19 @@ func (s *Store) Events(ctx context.Context, client uuid.UUID, before int64, limi
 	return collectEvents(rows, err)
 }
 
-// RecentEvents returns the newest events of all clients, newest first.
+// passedOver is how many events are read to find those to tell among the tokens that an app was given.
+const passedOver = 500
+
+// RecentEvents returns the newest events of all clients, newest first, but for tokens that were given: apps take
+// them all day.
 func (s *Store) RecentEvents(ctx context.Context, limit int) ([]Event, error) {
 	rows, err := s.DB.Query(ctx, `
 		SELECT `+eventColumns+`
-		FROM (SELECT * FROM events ORDER BY id DESC LIMIT $1) e
+		FROM (SELECT * FROM events ORDER BY id DESC LIMIT $1::bigint + $2::bigint) e
 		JOIN clients c ON c.id = e.client_id
-		ORDER BY e.id DESC`, planned, limit)
+		WHERE e.kind <> 'token_given'
+		ORDER BY e.id DESC
+		LIMIT $1`, planned, limit, passedOver)
 	return collectEvents(rows, err)
 }
 

@@ -291,6 +291,20 @@ func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor 
 	return len(clients), nil
 }
 
+// Reconnect records the change that ends a client's authorization and has its owner asked to connect again,
+// in tx's transaction. Who is paused, has opted out or is authorized by another route is not mailed.
+func (i *Inviter) Reconnect(ctx context.Context, tx pgx.Tx, ch Change) error {
+	// The roster is locked before rows of it, as by everybody.
+	if err := lockRoster(ctx, tx); err != nil {
+		return err
+	}
+	if _, err := Advance(ctx, tx, ch); err != nil {
+		return err
+	}
+	_, err := i.invite(ctx, tx, "c.id = ANY ($3)", []any{false, true, []uuid.UUID{ch.Client}}, ch.Actor)
+	return err
+}
+
 // Thank queues the letter that tells the owner on record that somebody has consented by an invitation, and as
 // whom: a forwarded link is fine, but not unseen. Letters that ask for consent are taken back. It works in the
 // transaction that stores the grant.

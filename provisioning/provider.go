@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -29,6 +30,26 @@ type Tokens struct {
 // network, a time-out, 429, 5xx, an answer that is not the provider's. The cure is to try later.
 var ErrProviderUnavailable = errors.New("the provider cannot answer at the moment")
 
+// ErrOutcomeUnknown is matched, beside ErrProviderUnavailable, by a failure after the request was sent: the
+// provider may have done what was asked, so that a code or a refresh token may be spent.
+var ErrOutcomeUnknown = errors.New("whether the provider did it is not known")
+
+type lastLook struct{}
+
+// WithLastLook returns a context whose request is not sent if look returns an error at the last moment before it
+// would be: to connect takes time, and a process may be stunned.
+func WithLastLook(ctx context.Context, look func() error) context.Context {
+	return context.WithValue(ctx, lastLook{}, look)
+}
+
+// LastLook returns the error of the look that ctx was given, nil if it was given none.
+func LastLook(ctx context.Context) error {
+	if look, ok := ctx.Value(lastLook{}).(func() error); ok {
+		return look()
+	}
+	return nil
+}
+
 // ProviderError is an answer in which the provider refused something.
 type ProviderError struct {
 	Op          string // what was asked, such as "exchange the code"
@@ -49,7 +70,7 @@ func (e *ProviderError) Error() string {
 	return s
 }
 
-// Is reports 429 and 5xx as ErrProviderUnavailable.
+// Is reports 408, 429 and 5xx as ErrProviderUnavailable.
 func (e *ProviderError) Is(target error) bool {
-	return target == ErrProviderUnavailable && (e.Status == 429 || e.Status >= 500)
+	return target == ErrProviderUnavailable && (e.Status == 408 || e.Status == 429 || e.Status >= 500)
 }

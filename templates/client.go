@@ -87,7 +87,7 @@ type ClientPage struct {
 	Referral    *Referral  // nil if the owner names nobody
 	Reminders   *Reminders // nil where there is nothing to remind of
 	Grant       *Grant     // nil if there is none
-	Quarantined []Grant    // of other accounts than the expected one
+	Quarantined []Held     // of other accounts than the expected one
 	Mails       []Mail     // newest first
 	Held        string     // why mails that are on their way do not go out, empty if they do
 	Events      []Event    // newest first

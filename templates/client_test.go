@@ -74,8 +74,8 @@ func TestClientInQuarantine(t *testing.T) {
 		"Expected Found",
 		"Organization Nordlicht Yoga & Pilates GmbH Nordlicht Verein e.V.",
 		"Account a07e1lyyyyy1 a07e1lzzzzz9",
-		"Owner jens@nordlicht.example verein@nordlicht.example",
-		"When 22 Nov 2026, 17:03 UTC",
+		"Address jens@nordlicht.example verein@nordlicht.example",
+		"Signed in as vera.holm",
 	}
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Error(diff)

@@ -10,6 +10,7 @@ import (
 type ProgressPage struct {
 	Console
 	Progress
+	Obstacles []Obstacle // at the provider, what is worst first
 }
 
 // Title names the page.

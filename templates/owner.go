@@ -136,6 +136,7 @@ const (
 	OutcomeConflict     Outcome = "conflict"      // the account is connected for another client
 	OutcomeUnavailable  Outcome = "unavailable"   // the provider did not answer
 	OutcomeOtherBrowser Outcome = "other_browser" // came back without the cookie of this walk
+	OutcomeNoCookies    Outcome = "no_cookies"    // the same, because this browser keeps none
 	OutcomeStale        Outcome = "stale"         // state absent, unknown, expired or used
 	OutcomeFailed       Outcome = "failed"        // the provider refused for another reason
 	OutcomeUnfinished   Outcome = "unfinished"    // began and never came back; only as a LastOutcome
@@ -150,6 +151,7 @@ type ResultPage struct {
 	Found   string   // organization that was signed in to, for OutcomeWrongAccount and OutcomeConflict
 	Scopes  []string // what the app may do now, or for OutcomeMissingScope what it lacks
 	Path    string   // of the invitation, if this browser may try again (posts to Path/begin)
+	Back    string   // address of the page whose button was pressed, for OutcomeThrottled
 }
 
 // Permissions lists Scopes in words.
@@ -159,7 +161,7 @@ func (p ResultPage) Permissions() Permissions { return permissions(p.Scopes, p.P
 func (p ResultPage) Retry() bool {
 	switch p.Outcome {
 	case OutcomeDenied, OutcomeWrongAccount, OutcomeMissingScope, OutcomeConflict, OutcomeUnavailable,
-		OutcomeOtherBrowser, OutcomeStale, OutcomeFailed, OutcomeUnfinished:
+		OutcomeOtherBrowser, OutcomeNoCookies, OutcomeStale, OutcomeFailed, OutcomeUnfinished:
 		return p.Path != ""
 	case OutcomeNone, OutcomeConnected, OutcomeThrottled:
 		return false
@@ -184,12 +186,14 @@ func (p ResultPage) Title() string {
 		return p.Provider + " does not answer right now"
 	case OutcomeOtherBrowser:
 		return "Please start again here"
+	case OutcomeNoCookies:
+		return "Please use another browser"
 	case OutcomeStale:
 		return "Please start again"
 	case OutcomeFailed:
 		return "That did not work"
 	case OutcomeThrottled:
-		return "Too many attempts"
+		return "Please wait ten seconds"
 	case OutcomeNone:
 		return "You may close this page"
 	}

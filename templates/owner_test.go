@@ -19,6 +19,9 @@ func TestOwnerPagesArePlain(t *testing.T) {
 		hasNot(t, body[0].Parent, tag("script"))
 		words := strings.ToLower(text(body[0]))
 		for _, jargon := range []string{"oauth", "token", "scope", "grant", "api", "authoriz", "session", "cookie", "countersign"} {
+			if jargon == "cookie" && strings.HasSuffix(s.name, "-no_cookies") {
+				continue // Whose browser keeps none has to find the switch, which is called so.
+			}
 			if strings.Contains(" "+words, " "+jargon) {
 				t.Errorf("%s says %q: %s", s.name, jargon, words)
 			}
@@ -101,6 +104,8 @@ func TestResult(t *testing.T) {
 			}
 		})
 	}
+	throttled := templates.ResultPage{Letterhead: letterhead(), Outcome: templates.OutcomeThrottled, Back: token}
+	one(t, render(t, throttled), tag("a"), with("href", token))
 	wrong := render(t, templates.ResultPage{Letterhead: letterhead(), Outcome: templates.OutcomeWrongAccount, Client: "Acme Bakery", Found: "Acme Catering", Path: token})
 	says(t, wrong, "You signed in to the account of Acme Catering . We need the one of Acme Bakery")
 }

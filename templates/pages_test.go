@@ -231,6 +231,12 @@ func TestNamesStayText(t *testing.T) {
 		Extra: []templates.Field{{Name: evil, Value: evil}},
 	}
 	grant := templates.Grant{Organization: evil, AccountID: evil, ContactEmail: evil, Subject: evil, Scopes: []string{evil}}
+	held := templates.Held{
+		ID: evil, Client: templates.ClientName{ID: evil, Name: evil}, Ref: evil, OwnerEmail: evil, Expected: evil, Reason: evil, Evidence: evil,
+		Organization: evil, AccountID: evil, ContactEmail: evil, Subject: evil, PartnerID: evil,
+	}
+	claimed := held
+	claimed.Belongs = templates.Choice{ClientName: held.Client, Ref: evil}
 	event := templates.Event{What: evil, Actor: evil, Detail: evil, ClientID: evil, Client: evil, Stage: evil}
 	frame := templates.Console{Agency: evil, Operator: evil}
 	found := templates.Finding{
@@ -243,13 +249,18 @@ func TestNamesStayText(t *testing.T) {
 		templates.ResultPage{Letterhead: head, Outcome: templates.OutcomeWrongAccount, Client: evil, Found: evil, Path: evil, Scopes: []string{evil}},
 		templates.ClientsPage{Console: frame, Clients: []templates.Client{client}, Filter: templates.Filter{Q: evil}, Next: evil, Continued: true},
 		templates.ClientPage{
-			Console: frame, Client: client, Grant: &grant, Quarantined: []templates.Grant{grant}, Events: []templates.Event{event},
+			Console: frame, Client: client, Grant: &grant, Quarantined: []templates.Held{held}, Events: []templates.Event{event},
 			Mails: []templates.Mail{{Kind: evil, State: evil, To: evil, LastError: evil, Returns: []templates.Return{{ID: evil, Kind: evil, Words: evil, Readable: true}}}},
 			Done:  evil, Problem: evil, Bounce: evil, Held: evil,
 			Owner:     templates.OwnerForm{Name: evil, Email: evil, NameError: evil, EmailError: evil},
 			Referral:  &templates.Referral{ID: evil, Name: evil, Email: evil, Note: evil},
 			Reminders: &templates.Reminders{Of: 3, Why: evil, PlannedBy: evil, Open: true, At: evil, Problem: evil},
 		},
+		templates.QuarantinePage{
+			Console: frame, Done: evil, Problem: evil, Held: []templates.Held{held}, Typed: evil, Next: evil,
+			Choices: []templates.Choice{claimed.Belongs},
+		},
+		templates.QuarantinePage{Console: frame, Held: []templates.Held{claimed}},
 		templates.ImportsPage{Console: frame, Problem: evil, Imports: []templates.Import{{ID: evil, FileName: evil, Actor: evil, Rejected: 1}}},
 		templates.UploadPage{
 			Console: frame, ID: evil, FileName: evil, Actor: evil, Format: evil, Problem: evil, Kept: []string{evil}, Rows: [][]string{{evil}},

@@ -157,6 +157,8 @@ func samples() []sample {
 	all = append(all, importSamples()...)
 	all = append(all, reconcileSamples()...)
 	all = append(all, mailroomSamples()...)
+	all = append(all, quarantineSamples()...)
+	all = append(all, providerSamples()...)
 
 	connected := invitation()
 	connected.ConnectedAt = at(12, 9, 0)
@@ -196,7 +198,7 @@ func outcomes() []templates.Outcome {
 	return []templates.Outcome{
 		templates.OutcomeNone, templates.OutcomeConnected, templates.OutcomeDenied,
 		templates.OutcomeWrongAccount, templates.OutcomeMissingScope, templates.OutcomeConflict,
-		templates.OutcomeUnavailable, templates.OutcomeOtherBrowser, templates.OutcomeStale,
+		templates.OutcomeUnavailable, templates.OutcomeOtherBrowser, templates.OutcomeNoCookies, templates.OutcomeStale,
 		templates.OutcomeFailed, templates.OutcomeUnfinished, templates.OutcomeThrottled,
 	}
 }
@@ -216,10 +218,8 @@ func fullClient() templates.ClientPage {
 
 func quarantined() templates.ClientPage {
 	p := clientPage(clients()[1])
-	p.Quarantined = []templates.Grant{{
-		Organization: "Nordlicht Verein e.V.", AccountID: "a07e1lzzzzz9", ContactEmail: "verein@nordlicht.example",
-		Scopes: scopes(), GrantedAt: at(22, 17, 3),
-	}}
+	p.Quarantined = []templates.Held{held()}
+	p.Quarantined[0].OnClient = true
 	p.Mails = append([]templates.Mail{{
 		Kind: "invitation", State: "deferred", To: "jens@nordlicht.example", QueuedAt: at(22, 18, 0), TriedAt: at(22, 18, 1), Attempts: 3, Unknown: 1,
 		LastError: "451 4.7.1 Greylisted, please try again in 300 seconds",

@@ -41,6 +41,10 @@ func views() map[string]View {
 
 		"reconcile": ReconcilePage{},
 
+		"quarantine": QuarantinePage{},
+
+		"provider": ProviderPage{},
+
 		"mail":            MailPage{},
 		"mail_reports":    MailReportsPage{},
 		"mail_report":     MailReportPage{},

@@ -111,7 +111,7 @@ func (r Reason) Cure() string {
 	case reasonDeclined:
 		return "Talk to the owner. The link keeps working, so a change of mind needs no new mail."
 	case reasonWrongAccount:
-		return "Compare the expected and the found account. Correct account_id if the roster is wrong; otherwise ask the owner to try again with the right account."
+		return "Compare the expected and the found account, and decide on the grant in quarantine; or ask the owner to try again with the right account."
 	case reasonMissingScope:
 		return "Ask the owner to open the link again, signed in as owner or manager, and to allow everything."
 	case reasonUnsubscribed:
@@ -119,10 +119,13 @@ func (r Reason) Cure() string {
 	case reasonExpired:
 		return "Call first, then invite again: a fresh link replaces the old one."
 	case reasonConflict:
-		return "See whether the roster has the account twice. If not, ask the owner to sign in to this client’s own account."
+		return "Move the grant in quarantine to the client whose account it is, and ask this owner to sign in to their own."
 	}
 	return ""
 }
+
+// Quarantined reports whether it leaves a grant in quarantine.
+func (r Reason) Quarantined() bool { return r == reasonWrongAccount || r == reasonConflict }
 
 // ReturnKind is what came back for a mail, by the word that the rest of the program uses.
 type ReturnKind string

@@ -1,4 +1,4 @@
-package authflow_test
+package vault_test
 
 import (
 	"bytes"
@@ -7,19 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/countersign/countersign/authflow"
-	"github.com/countersign/countersign/migrations/pgtest"
+	"github.com/countersign/countersign/authflow/vault"
 )
 
-func parseKeys(t *testing.T, keys ...string) *authflow.Vault {
+func parseKeys(t *testing.T, keys ...string) *vault.Vault {
 	t.Helper()
-	v, err := authflow.ParseVaultKeys(strings.Join(keys, ","))
+	v, err := vault.ParseKeys(strings.Join(keys, ","))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +27,7 @@ func key(size int) string {
 	return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, size))
 }
 
-func TestParseVaultKeys(t *testing.T) {
+func TestParseKeys(t *testing.T) {
 	t.Parallel()
 	good := key(32)
 	tests := []struct {
@@ -57,12 +54,12 @@ func TestParseVaultKeys(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			v, err := authflow.ParseVaultKeys(test.keys)
+			v, err := vault.ParseKeys(test.keys)
 			if test.err == "" {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := v.Open(v.Seal([]byte("x"), authflow.AD{}), authflow.AD{}); err != nil {
+				if _, err := v.Open(v.Seal([]byte("x"), vault.AD{}), vault.AD{}); err != nil {
 					t.Error(err)
 				}
 				return
@@ -78,16 +75,21 @@ func TestParseVaultKeys(t *testing.T) {
 }
 
 // ads are the places that things are sealed for. Short parts of few letters make near misses likely.
-func ads() *rapid.Generator[authflow.AD] {
+func ads() *rapid.Generator[vault.AD] {
 	part := rapid.StringMatching(`[ab\x00\x01]{0,3}`)
-	return rapid.Custom(func(t *rapid.T) authflow.AD {
-		return authflow.AD{Row: part.Draw(t, "row"), Kind: part.Draw(t, "kind"), Generation: rapid.IntRange(-2, 200).Draw(t, "generation")}
+	return rapid.Custom(func(t *rapid.T) vault.AD {
+		return vault.AD{
+			Row:        part.Draw(t, "row"),
+			Kind:       part.Draw(t, "kind"),
+			Client:     part.Draw(t, "client"),
+			Generation: rapid.IntRange(-2, 200).Draw(t, "generation"),
+		}
 	})
 }
 
 func TestSealedOpensInItsPlaceAlone(t *testing.T) {
 	t.Parallel()
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"))
+	v := parseKeys(t, vault.GenerateKey("k1"))
 	rapid.Check(t, func(t *rapid.T) {
 		plaintext := rapid.SliceOf(rapid.Byte()).Draw(t, "plaintext")
 		home, away := ads().Draw(t, "home"), ads().Draw(t, "away")
@@ -102,11 +104,14 @@ func TestSealedOpensInItsPlaceAlone(t *testing.T) {
 		if len(plaintext) >= 8 && bytes.Contains(sealed, plaintext) {
 			t.Fatal("the plaintext shows")
 		}
-		parts := home.Row + home.Kind
-		i := rapid.IntRange(0, len(parts)).Draw(t, "border")
-		moved := authflow.AD{Row: parts[:i], Kind: parts[i:], Generation: home.Generation}
-		for _, other := range []authflow.AD{away, moved} {
-			if _, err := v.Open(sealed, other); home != other && !errors.Is(err, authflow.ErrSealBroken) {
+		parts := home.Row + home.Kind + home.Client
+		i := rapid.IntRange(0, len(parts)).Draw(t, "first border")
+		j := rapid.IntRange(i, len(parts)).Draw(t, "second border")
+		moved := vault.AD{Row: parts[:i], Kind: parts[i:j], Client: parts[j:], Generation: home.Generation}
+		row, kind, client, generation := home, home, home, home
+		row.Row, kind.Kind, client.Client, generation.Generation = away.Row, away.Kind, away.Client, away.Generation
+		for _, other := range []vault.AD{away, moved, row, kind, client, generation} {
+			if _, err := v.Open(sealed, other); home != other && !errors.Is(err, vault.ErrSealBroken) {
 				t.Fatalf("sealed for %+v, opened for %+v: error %v, want ErrSealBroken", home, other, err)
 			}
 		}
@@ -115,8 +120,8 @@ func TestSealedOpensInItsPlaceAlone(t *testing.T) {
 
 func TestSealedDoesNotSurviveAChange(t *testing.T) {
 	t.Parallel()
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"), authflow.GenerateVaultKey("k2"))
-	ad := authflow.AD{Row: "7c9e", Kind: "refresh_token", Generation: 3}
+	v := parseKeys(t, vault.GenerateKey("k1"), vault.GenerateKey("k2"))
+	ad := vault.AD{Row: "7c9e", Kind: "refresh_token", Generation: 3}
 	rapid.Check(t, func(t *rapid.T) {
 		sealed := v.Seal(rapid.SliceOf(rapid.Byte()).Draw(t, "plaintext"), ad)
 		i := rapid.IntRange(0, len(sealed)-1).Draw(t, "place")
@@ -125,7 +130,7 @@ func TestSealedDoesNotSurviveAChange(t *testing.T) {
 		for what, damaged := range map[string][]byte{
 			"changed": changed, "cut at the end": sealed[:i], "cut at the begin": sealed[i+1:], "with more": append(bytes.Clone(sealed), 0),
 		} {
-			if _, err := v.Open(damaged, ad); !errors.Is(err, authflow.ErrSealBroken) && !errors.Is(err, authflow.ErrUnknownKey) {
+			if _, err := v.Open(damaged, ad); !errors.Is(err, vault.ErrSealBroken) && !errors.Is(err, vault.ErrUnknownKey) {
 				t.Fatalf("%s at %d: error %v", what, i, err)
 			}
 		}
@@ -134,11 +139,11 @@ func TestSealedDoesNotSurviveAChange(t *testing.T) {
 
 func TestOpenTakesAnything(t *testing.T) {
 	t.Parallel()
-	v := parseKeys(t, authflow.GenerateVaultKey("k"))
+	v := parseKeys(t, vault.GenerateKey("k"))
 	rapid.Check(t, func(t *rapid.T) {
 		noise := rapid.SliceOf(rapid.Byte()).Draw(t, "noise")
 		for _, sealed := range [][]byte{noise, append([]byte{1}, noise...), append([]byte("\x01k\x00"), noise...)} {
-			if _, err := v.Open(sealed, authflow.AD{}); err == nil {
+			if _, err := v.Open(sealed, vault.AD{}); err == nil {
 				t.Fatalf("%x opened", sealed)
 			}
 		}
@@ -147,8 +152,8 @@ func TestOpenTakesAnything(t *testing.T) {
 
 func TestKeysChange(t *testing.T) {
 	t.Parallel()
-	k1, k2, other := authflow.GenerateVaultKey("k1"), authflow.GenerateVaultKey("k2"), authflow.GenerateVaultKey("k1")
-	ad := authflow.AD{Row: "row", Kind: "kind"}
+	k1, k2, other := vault.GenerateKey("k1"), vault.GenerateKey("k2"), vault.GenerateKey("k1")
+	ad := vault.AD{Row: "row", Kind: "kind"}
 	old := parseKeys(t, k1).Seal([]byte("secret"), ad)
 
 	both := parseKeys(t, k2, k1)
@@ -158,35 +163,35 @@ func TestKeysChange(t *testing.T) {
 	if _, err := parseKeys(t, k2).Open(both.Seal(nil, ad), ad); err != nil {
 		t.Errorf("the first key does not seal: %v", err)
 	}
-	if _, err := parseKeys(t, k2).Open(old, ad); !errors.Is(err, authflow.ErrUnknownKey) || !strings.Contains(err.Error(), `"k1"`) {
+	if _, err := parseKeys(t, k2).Open(old, ad); !errors.Is(err, vault.ErrUnknownKey) || !strings.Contains(err.Error(), `"k1"`) {
 		t.Errorf("error %v, want ErrUnknownKey with the id k1", err)
 	}
-	if _, err := parseKeys(t, other).Open(old, ad); !errors.Is(err, authflow.ErrSealBroken) {
+	if _, err := parseKeys(t, other).Open(old, ad); !errors.Is(err, vault.ErrSealBroken) {
 		t.Errorf("error %v, want ErrSealBroken", err)
 	}
 	// The same key under two ids: the id in the envelope is sealed as well.
 	text, _ := strings.CutPrefix(k1, "k1=")
 	twins := parseKeys(t, k1, "k2="+text)
 	renamed := bytes.Replace(old, []byte("k1"), []byte("k2"), 1)
-	if _, err := twins.Open(renamed, ad); !errors.Is(err, authflow.ErrSealBroken) {
+	if _, err := twins.Open(renamed, ad); !errors.Is(err, vault.ErrSealBroken) {
 		t.Errorf("error %v, want ErrSealBroken", err)
 	}
 }
 
 func TestSealIsNeverTheSame(t *testing.T) {
 	t.Parallel()
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"))
-	if bytes.Equal(v.Seal([]byte("x"), authflow.AD{}), v.Seal([]byte("x"), authflow.AD{})) {
+	v := parseKeys(t, vault.GenerateKey("k1"))
+	if bytes.Equal(v.Seal([]byte("x"), vault.AD{}), v.Seal([]byte("x"), vault.AD{})) {
 		t.Error("two seals of one secret are equal")
 	}
-	if one, other := authflow.GenerateVaultKey("k1"), authflow.GenerateVaultKey("k1"); one == other {
+	if one, other := vault.GenerateKey("k1"), vault.GenerateKey("k1"); one == other {
 		t.Error("two keys are equal")
 	}
 }
 
 func TestVaultPrintsAsRedacted(t *testing.T) {
 	t.Parallel()
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"))
+	v := parseKeys(t, vault.GenerateKey("k1"))
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
 		if got := fmt.Sprintf(format, v); got != "[redacted]" {
 			t.Errorf("%s prints %q", format, got)
@@ -199,103 +204,5 @@ func TestVaultPrintsAsRedacted(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).InfoContext(t.Context(), "start", "vault", v)
 	if !strings.Contains(log.String(), "vault=[redacted]") {
 		t.Errorf("the log shows %q", log.String())
-	}
-}
-
-func TestSecret(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"))
-
-	const processes = 8
-	got := make([][]byte, processes)
-	var wg sync.WaitGroup
-	for i := range got {
-		wg.Go(func() {
-			var err error
-			if got[i], err = v.Secret(t.Context(), db, "links", 32); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	for i, secret := range got {
-		if len(secret) != 32 || !bytes.Equal(secret, got[0]) {
-			t.Errorf("process %d got %x, process 0 %x", i, secret, got[0])
-		}
-	}
-	if again, err := v.Secret(t.Context(), db, "links", 32); err != nil || !bytes.Equal(again, got[0]) {
-		t.Errorf("asked again: %x, %v", again, err)
-	}
-	if other, err := v.Secret(t.Context(), db, "bounces", 32); err != nil || bytes.Equal(other, got[0]) {
-		t.Errorf("another name: %x, %v", other, err)
-	}
-	if _, err := v.Secret(t.Context(), db, "links", 16); err == nil {
-		t.Error("a secret of another size was taken")
-	}
-
-	if _, err := db.Exec(t.Context(), `
-		UPDATE secrets
-		SET sealed = (SELECT sealed FROM secrets WHERE name = 'bounces')
-		WHERE name = 'links'`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := v.Secret(t.Context(), db, "links", 32); !errors.Is(err, authflow.ErrSealBroken) {
-		t.Errorf("a swapped secret: error %v, want ErrSealBroken", err)
-	}
-}
-
-func TestSecretIsPartOfATransaction(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	v := parseKeys(t, authflow.GenerateVaultKey("k1"))
-	tx, err := db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	within, err := v.Secret(t.Context(), tx, "links", 32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if after, err := v.Secret(t.Context(), db, "links", 32); err != nil || bytes.Equal(after, within) {
-		t.Errorf("after the rollback: %x, %v", after, err)
-	}
-}
-
-func TestCheck(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	k1 := authflow.GenerateVaultKey("k1")
-	steps := []struct {
-		name string
-		v    *authflow.Vault
-		want error
-		cure string
-	}{
-		{"first start", parseKeys(t, k1), nil, ""},
-		{"next start", parseKeys(t, k1), nil, ""},
-		{"key added", parseKeys(t, authflow.GenerateVaultKey("k2"), k1), nil, ""},
-		{"key missing", parseKeys(t, authflow.GenerateVaultKey("k2")), authflow.ErrUnknownKey, `"k1"`},
-		{"key missing", parseKeys(t, authflow.GenerateVaultKey("k2")), authflow.ErrUnknownKey, "COUNTERSIGN_VAULT_KEYS"},
-		{"key replaced", parseKeys(t, authflow.GenerateVaultKey("k1")), authflow.ErrSealBroken, "COUNTERSIGN_VAULT_KEYS"},
-	}
-	for _, step := range steps {
-		err := step.v.Check(t.Context(), db)
-		if !errors.Is(err, step.want) {
-			t.Errorf("%s: error %v, want %v", step.name, err, step.want)
-		}
-		if err != nil && !strings.Contains(err.Error(), step.cure) {
-			t.Errorf("%s: error %q does not mention %s", step.name, err, step.cure)
-		}
-	}
-	var rows []string
-	if err := db.QueryRow(t.Context(), `SELECT array_agg(name) FROM secrets`).Scan(&rows); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"canary"}, rows); diff != "" {
-		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 }

@@ -4,20 +4,21 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/provisioning/roster"
@@ -29,6 +30,7 @@ type app struct {
 	config     config
 	log        *slog.Logger
 	db         *postgres.Database
+	clock      *clock
 	jobs       *queue.Queue
 	templates  *templates.Set
 	store      *provisioning.Store
@@ -38,6 +40,10 @@ type app struct {
 	renamer    *provisioning.Renamer    // nil without an agency mailbox
 	links      *authflow.Links
 	flow       *authflow.Flow
+	grants     *grant.Store
+	keeper     *grant.Keeper // nil without an app at the provider
+	calls      *budget.Meter // of the app's key, likewise
+	tokens     *budget.Meter // of the token endpoint, likewise
 	stationery *notify.Stationery
 	mailer     *notify.Mailer
 	reminders  *notify.Reminders
@@ -46,6 +52,7 @@ type app struct {
 	mailSwitch *notify.Switch
 	returns    *notify.Returns // nil without a bounce address
 	admin      *admin.Store
+	unwatch    func() // ends watching the vault's keys
 }
 
 // openDatabase opens the database of the settings and brings it to the current schema.
@@ -66,17 +73,21 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 	if err != nil {
 		return nil, err
 	}
-	a := &app{config: c, log: log, db: db}
+	a := &app{config: c, log: log, db: db, clock: new(clock)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	vault, err := openVault(ctx, c, db)
+	if err := a.clock.set(ctx, db.Pool); err != nil {
+		return nil, err
+	}
+	keys, err := openVault(ctx, c, db)
 	if err != nil {
 		return nil, err
 	}
-	linkKey, err := vault.Secret(ctx, db.Pool, "link", 32)
+	a.unwatch = keys.Watch(ctx, db.Pool, log)
+	linkKey, err := keys.Secret(ctx, db.Pool, "link", 32)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +99,8 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 	}
 	a.store = &provisioning.Store{DB: db.Pool}
 	a.admin = admin.New(db.Pool)
-	a.links = &authflow.Links{DB: db.Pool, Key: linkKey, PublicURL: c.PublicURL, Now: time.Now}
-	if err := a.openMail(ctx, vault, count); err != nil {
+	a.links = &authflow.Links{DB: db.Pool, Key: linkKey, PublicURL: c.PublicURL, Now: a.clock.now}
+	if err := a.openMail(ctx, keys, count); err != nil {
 		return nil, err
 	}
 	a.inviter = &provisioning.Inviter{DB: db.Pool, Linker: a.links, Mailer: a.mailer}
@@ -100,32 +111,27 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 			a.importer.Domains = &roster.MailDomains{Resolver: net.DefaultResolver}
 		}
 	}
+	a.grants = &grant.Store{DB: db.Pool, Vault: keys, Thanker: a.inviter, App: c.OAuthClientID, Scopes: c.scopes(), Now: a.clock.now}
 	a.flow = &authflow.Flow{
 		DB:      db.Pool,
-		Vault:   vault,
+		Vault:   keys,
+		Grants:  a.grants,
 		Links:   a.links,
 		Inviter: a.inviter,
 		Scopes:  c.scopes(),
+		Issuer:  c.ProviderIssuer,
 		Issuers: c.issuers(),
-		Now:     time.Now,
+		Now:     a.clock.now,
+		Log:     log,
 	}
-	if c.PartnerClientID != "" {
-		partner, err := constantcontact.NewPartner(c.partner())
-		if err != nil {
-			return nil, err
-		}
-		a.reconciler = &provisioning.Reconciler{DB: db.Pool, Partner: partner, Importer: a.importer}
-	}
-	if c.OAuthClientID != "" {
-		if a.flow.Provider, err = constantcontact.New(c.provider()); err != nil {
-			return nil, err
-		}
+	if err := a.openProvider(); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
 
 // openMail plugs together what writes, sends and follows up mail.
-func (a *app) openMail(ctx context.Context, vault *authflow.Vault, count func(notify.Result)) error {
+func (a *app) openMail(ctx context.Context, keys *vault.Vault, count func(notify.Result)) error {
 	c, db := &a.config, a.db.Pool
 	a.stationery = &notify.Stationery{
 		DB: db, Templates: a.templates, Settings: c.letterhead(), Scopes: c.scopes(), PublicURL: c.PublicURL,
@@ -137,15 +143,15 @@ func (a *app) openMail(ctx context.Context, vault *authflow.Vault, count func(no
 		Stationery: a.stationery,
 		From:       c.MailFrom,
 		Reminders:  len(c.reminders),
-		Now:        time.Now,
+		Now:        a.clock.now,
 		Log:        a.log,
 	}
 	if c.dkim != nil {
 		a.mailer.DKIM = &notify.DKIM{Domain: c.DKIMDomain, Selector: c.DKIMSelector, Key: c.dkim}
 	}
-	a.reminders = &notify.Reminders{DB: db, Mailer: a.mailer, Days: c.reminders, Zone: c.zone, Now: time.Now, Log: a.log}
+	a.reminders = &notify.Reminders{DB: db, Mailer: a.mailer, Days: c.reminders, Zone: c.zone, Now: a.clock.now, Log: a.log}
 	if c.BounceAddress != "" {
-		key, err := vault.Secret(ctx, db, "returns", 32)
+		key, err := keys.Secret(ctx, db, "returns", 32)
 		if err != nil {
 			return err
 		}
@@ -169,7 +175,7 @@ func (a *app) openMail(ctx context.Context, vault *authflow.Vault, count func(no
 		Connections: mailConnections,
 		Pace:        c.pace,
 		Planner:     a.reminders,
-		Now:         time.Now,
+		Now:         a.clock.now,
 		Log:         a.log,
 		Count:       count,
 		Drain:       drainTime / 2,
@@ -177,30 +183,36 @@ func (a *app) openMail(ctx context.Context, vault *authflow.Vault, count func(no
 	return nil
 }
 
-// issuers are the origins that a callback's iss may have.
+// issuers are what a callback's iss may be, or the origins that it may have, unless the provider's issuer is known.
 func (c *config) issuers() []string {
+	origins := authflow.Origins(c.AuthorizeURL, c.TokenURL)
 	if c.AuthorizeURL == constantcontact.DefaultAuthorizeURL {
-		return authflow.Origins(c.AuthorizeURL, c.TokenURL, constantcontact.DefaultIssuer)
+		return append(origins, constantcontact.DefaultIssuer)
 	}
-	return authflow.Origins(c.AuthorizeURL, c.TokenURL)
+	return origins
 }
 
-// openVault reads the keys of the settings or, with the private server, those of its key file.
-func openVault(ctx context.Context, c config, db *postgres.Database) (*authflow.Vault, error) {
-	vault := c.vault
-	if vault == nil {
-		keys, err := authflow.LoadOrCreateKeyFile(c.keyFile())
-		if err != nil {
-			return nil, err
-		}
-		if vault, err = authflow.ParseVaultKeys(keys); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.keyFile(), err)
-		}
+// openKeys reads the keys of the settings or, with the private server, those of its key file.
+func openKeys(c config) (*vault.Vault, error) {
+	if c.vault != nil {
+		return c.vault, nil
 	}
-	return vault, vault.Check(ctx, db.Pool)
+	return vault.OpenKeyFile(c.keyFile())
+}
+
+// openVault reads the keys and sees to it that they belong to the database.
+func openVault(ctx context.Context, c config, db *postgres.Database) (*vault.Vault, error) {
+	keys, err := openKeys(c)
+	if err != nil {
+		return nil, err
+	}
+	return keys, keys.Check(ctx, db.Pool)
 }
 
 func (a *app) close(ctx context.Context) error {
+	if a.unwatch != nil {
+		a.unwatch()
+	}
 	var mail error
 	if a.transport != nil {
 		mail = a.transport.Close(ctx)

@@ -22,7 +22,7 @@ import (
 	"github.com/joho/godotenv"
 	"golang.org/x/net/idna"
 
-	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
@@ -81,6 +81,12 @@ type config struct {
 	TokenURL     string `env:"PROVIDER_TOKEN_URL"`
 	APIURL       string `env:"PROVIDER_API_URL"`
 
+	ProviderRate  string `env:"PROVIDER_RATE" envDefault:"4"`
+	ProviderDaily string `env:"PROVIDER_DAILY" envDefault:"10000"`
+	TokenRate     string `env:"PROVIDER_TOKEN_RATE" envDefault:"1"`
+
+	ProviderIssuer string `env:"PROVIDER_ISSUER"`
+
 	// What follows is derived while the settings are checked.
 
 	mailbox      provisioning.Mailbox // zero without an agency mailbox
@@ -92,8 +98,10 @@ type config struct {
 	reminders    []int         // days
 	zone         *time.Location
 	digest       bool
-	vault        *authflow.Vault // nil with the private server: its key file is read when it is opened
+	vault        *vault.Vault // nil with the private server: its key file is read when it is opened
 	pkce         bool
+
+	providerRate, providerDaily, tokenRate int // 0 sets no limit
 }
 
 const prefix = "COUNTERSIGN_"
@@ -146,6 +154,12 @@ func loadConfig(envFile string) (config, error) {
 	if err != nil {
 		return config{}, err // All settings are texts, so that check finds every mistake.
 	}
+	// Here an empty text says something else than no text at all.
+	for name, text := range map[string]*string{"OAUTH_PROMPT": &c.OAuthPrompt, "REMINDERS": &c.Reminders} {
+		if value, set := environment[prefix+name]; set && value == "" {
+			*text = ""
+		}
+	}
 	if c.DataDir == "" && c.DatabaseURL == "" {
 		c.DataDir, err = postgres.DefaultDataDir(environment["XDG_DATA_HOME"])
 		if err != nil {
@@ -189,11 +203,11 @@ func (c *config) check() error {
 		}
 	}
 	if c.VaultKeys != "" {
-		vault, err := authflow.ParseVaultKeys(c.VaultKeys.Reveal())
+		keys, err := vault.ParseKeys(c.VaultKeys.Reveal())
 		if err != nil {
 			mistake("VAULT_KEYS", "%w", err)
 		}
-		c.vault = vault
+		c.vault = keys
 	} else if c.DatabaseURL != "" {
 		mistake("VAULT_KEYS", "is needed with a database URL, as every replica must have the same keys: "+
 			"set it to id=KEY, where KEY comes from: openssl rand -base64 32")
@@ -374,6 +388,22 @@ func (c *config) checkProvider(mistake func(string, string, ...any)) {
 	if c.pkce, err = parseSwitch(c.OAuthPKCE); err != nil {
 		mistake("OAUTH_PKCE", "%w", err)
 	}
+	if err := checkIssuer(c.ProviderIssuer); err != nil {
+		mistake("PROVIDER_ISSUER", "%w", err)
+	}
+	for name, limit := range map[string]struct {
+		text, what string
+		value      *int
+	}{
+		"PROVIDER_RATE":       {c.ProviderRate, "of calls a second, such as 4", &c.providerRate},
+		"PROVIDER_DAILY":      {c.ProviderDaily, "of calls a day, such as 10000", &c.providerDaily},
+		"PROVIDER_TOKEN_RATE": {c.TokenRate, "of token requests a second, such as 1", &c.tokenRate},
+	} {
+		var err error
+		if *limit.value, err = strconv.Atoi(limit.text); err != nil || *limit.value < 0 {
+			mistake(name, "%q is not a number %s; 0 sets no limit", limit.text, limit.what)
+		}
+	}
 	if c.OAuthClientID == "" {
 		return
 	}
@@ -454,6 +484,20 @@ func checkPublicURL(raw string) error {
 		return nil
 	}
 	return fmt.Errorf("%q must begin with https://; http:// is for this machine only (localhost)", raw)
+}
+
+// checkIssuer takes what RFC 8414 calls an issuer identifier, and http of this machine only. It is kept as
+// it is written: it is compared letter by letter.
+func checkIssuer(raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return nil
+	case err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(raw, "?# "):
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	}
+	return fmt.Errorf("%q is not the name that the provider gives itself, such as https://login.example.com: without ? and #", raw)
 }
 
 func isLoopback(host string) bool {

@@ -144,6 +144,9 @@ func (p *program) newDemo(ctx context.Context) (*demo, error) {
 		AuthorizeURL:      d.boxURL + "/oauth2/default/v1/authorize",
 		TokenURL:          d.boxURL + "/oauth2/default/v1/token",
 		APIURL:            d.boxURL + "/v3",
+		ProviderRate:      "4",
+		ProviderDaily:     "10000",
+		TokenRate:         "10",
 
 		PartnerClientID:     sandboxPartnerID,
 		PartnerClientSecret: sandboxPartnerSecret,

@@ -19,7 +19,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
@@ -268,6 +268,10 @@ func (d *doctor) checkSettings() (checks []check) {
 	for _, name := range strangeSettings(d.envFile) {
 		checks = append(checks, warning(name+" is set, but is no setting of this program", cure))
 	}
+	if err == nil && d.config.OAuthClientID != "" && !d.config.pkce {
+		checks = append(checks, warning("PKCE is off, so that nothing but our secret keeps others from redeeming an owner's code",
+			"set "+prefix+"OAUTH_PKCE=on, unless the app at the provider refuses it"))
+	}
 	if checks == nil {
 		checks = append(checks, passed("no mistakes"))
 	}
@@ -339,10 +343,10 @@ func (d *doctor) checkVault(ctx context.Context) check {
 	if !d.migrated {
 		return skipped("needs a database that has its tables", "")
 	}
-	vault, missing := d.config.vault, false
-	if vault == nil {
+	keys, missing := d.config.vault, false
+	if keys == nil {
 		var err error
-		if vault, missing, err = d.keyFile(); err != nil {
+		if keys, missing, err = d.keyFile(); err != nil {
 			return failureBy(err, "restore "+d.config.keyFile()+" from the backup")
 		}
 	}
@@ -351,7 +355,7 @@ func (d *doctor) checkVault(ctx context.Context) check {
 		return failureBy(err, "see the check of the database")
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	err = vault.Check(ctx, tx)
+	err = keys.Check(ctx, tx)
 	switch {
 	case missing && err == nil:
 		return skipped("there is no key yet", "the first serve or import makes "+d.config.keyFile())
@@ -366,15 +370,13 @@ func (d *doctor) checkVault(ctx context.Context) check {
 }
 
 // keyFile reads the private server's key. It makes none: a missing one is replaced by a key that opens nothing.
-func (d *doctor) keyFile() (vault *authflow.Vault, missing bool, err error) {
-	var keys string
+func (d *doctor) keyFile() (keys *vault.Vault, missing bool, err error) {
 	if _, err := os.Stat(d.config.keyFile()); errors.Is(err, fs.ErrNotExist) {
-		keys, missing = authflow.GenerateVaultKey("doctor"), true
-	} else if keys, err = authflow.LoadOrCreateKeyFile(d.config.keyFile()); err != nil {
-		return nil, false, err
+		keys, err = vault.ParseKeys(vault.GenerateKey("doctor"))
+		return keys, true, err
 	}
-	vault, err = authflow.ParseVaultKeys(keys)
-	return vault, missing, err
+	keys, err = vault.OpenKeyFile(d.config.keyFile())
+	return keys, false, err
 }
 
 func (d *doctor) checkClock(ctx context.Context) check {

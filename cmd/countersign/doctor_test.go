@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations/pgtest"
 )
 
@@ -176,8 +176,8 @@ func TestDoctorOfPrivateDatabase(t *testing.T) {
 	}
 	id, _, _ := strings.Cut(string(key), "=")
 	for keys, cure := range map[string]string{
-		authflow.GenerateVaultKey(id):      "put the earlier one back",
-		authflow.GenerateVaultKey("other"): "add the key to COUNTERSIGN_VAULT_KEYS, or restore the key file",
+		vault.GenerateKey(id):      "put the earlier one back",
+		vault.GenerateKey("other"): "add the key to COUNTERSIGN_VAULT_KEYS, or restore the key file",
 	} {
 		if err := os.WriteFile(keyFile, []byte(keys), 0o600); err != nil {
 			t.Fatal(err)
@@ -189,7 +189,7 @@ func TestDoctorOfPrivateDatabase(t *testing.T) {
 func TestDoctorOfDatabase(t *testing.T) {
 	t.Parallel()
 	address := pgtest.EmptyURL(t)
-	in := install(t, "COUNTERSIGN_DATABASE_URL="+address, "COUNTERSIGN_VAULT_KEYS="+authflow.GenerateVaultKey("k1"))
+	in := install(t, "COUNTERSIGN_DATABASE_URL="+address, "COUNTERSIGN_VAULT_KEYS="+vault.GenerateKey("k1"))
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestDoctorWithoutDatabase(t *testing.T) {
 	sink, server := startSink(t)
 	in := install(t,
 		"COUNTERSIGN_DATABASE_URL=postgres://user:hunter2@127.0.0.1:1/countersign",
-		"COUNTERSIGN_VAULT_KEYS="+authflow.GenerateVaultKey("k1"),
+		"COUNTERSIGN_VAULT_KEYS="+vault.GenerateKey("k1"),
 		"COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example",
 		"COUNTERSIGN_SMTP_URL=smtp://"+server+"?tls=none",
 		"COUNTERSIGN_IMAP_URL=imap://agency:hunter2@127.0.0.1:1?tls=none",

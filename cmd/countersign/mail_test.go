@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,7 +186,7 @@ func TestBounceCommand(t *testing.T) {
 func (s *service) events(t *testing.T, ref string) (kinds []string) {
 	t.Helper()
 	var page struct{ Events []struct{ Kind string } }
-	s.call(t, http.MethodGet, "/clients/ref:"+ref+"/events", &page)
+	s.get(t, "/clients/ref:"+ref+"/events", &page)
 	for _, e := range page.Events {
 		kinds = append(kinds, e.Kind)
 	}
@@ -234,7 +233,7 @@ func TestMailCommand(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &told); err != nil {
 			t.Fatal(err)
 		}
-		m.call(t, http.MethodGet, "/mail", &api)
+		m.get(t, "/mail", &api)
 		delete(api, "$schema")
 		if diff := cmp.Diff(api, told); diff != "" {
 			t.Errorf("the command tells something else than the API (-API +command):\n%s", diff)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/authflow/grant"
 	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
@@ -49,8 +51,15 @@ func (p *program) serveCommand() *cobra.Command {
 	}
 }
 
+// gcPercent lets garbage grow to four times what is in use, which is little: collecting it at every doubling took a
+// fifth of the time that pages take. Who sets GOGC decides otherwise.
+const gcPercent = 400
+
 // serve runs until ctx ends, then lets what runs finish.
 func (p *program) serve(ctx context.Context, c config) (err error) {
+	if set := debug.SetGCPercent(gcPercent); set != 100 {
+		debug.SetGCPercent(set)
+	}
 	log := p.logger()
 	metrics := newMetrics()
 	a, err := openApp(ctx, c, log, metrics.count)
@@ -59,6 +68,9 @@ func (p *program) serve(ctx context.Context, c config) (err error) {
 	}
 	last := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, a.close(last)) }()
+	if a.keeper != nil {
+		a.keeper.Count = metrics.countRefresh
+	}
 	for _, missing := range c.missing() {
 		log.WarnContext(ctx, "a setting is missing", "effect", missing)
 	}
@@ -111,13 +123,13 @@ func (c *config) missing() []string {
 type service struct {
 	runner  *queue.Runner
 	servers []*http.Server
-	failed  chan error                  // of a server that ended by itself
-	mail    func(context.Context) error // ends sending
+	failed  chan error                    // of a server that ended by itself
+	works   []func(context.Context) error // each ends work that goes on
 }
 
 // start serves pages and works jobs.
 func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
-	s := &service{failed: make(chan error, 3)}
+	s := &service{failed: make(chan error, 5)}
 	pages, err := a.web().Handler()
 	if err != nil {
 		return nil, err
@@ -135,32 +147,36 @@ func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
 		s.runner = nil
 		return nil, errors.Join(err, s.stop(ctx))
 	}
+	s.run(ctx, "following the clock", func(ctx context.Context) error { return a.clock.follow(ctx, a.db.Pool, a.log) })
 	if a.outbox != nil {
-		s.mail = s.send(ctx, a.outbox)
+		s.run(ctx, "sending mail", a.outbox.Run)
+	}
+	if a.keeper != nil {
+		s.run(ctx, "keeping grants", a.keeper.Run)
 	}
 	return s, nil
 }
 
-// send sends mail until the function that it returns is called, which waits for what is on its way.
-func (s *service) send(ctx context.Context, outbox *notify.Outbox) (stop func(context.Context) error) {
+// run does work that goes on until the service is stopped, which waits for what is under way.
+func (s *service) run(ctx context.Context, what string, work func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		err := outbox.Run(ctx)
+		err := work(ctx)
 		if ctx.Err() == nil {
-			s.failed <- fmt.Errorf("send mail: %w", err)
+			s.failed <- fmt.Errorf("%s: %w", what, err)
 		}
 		ended <- err
 	}()
-	return func(patience context.Context) error {
+	s.works = append(s.works, func(patience context.Context) error {
 		cancel()
 		select {
 		case err := <-ended:
 			return err
 		case <-patience.Done():
-			return fmt.Errorf("end sending mail: %w", context.Cause(patience))
+			return fmt.Errorf("end %s: %w", what, context.Cause(patience))
 		}
-	}
+	})
 }
 
 func (s *service) listen(ctx context.Context, address string, h http.Handler) error {
@@ -188,15 +204,11 @@ func (s *service) listen(ctx context.Context, address string, h http.Handler) er
 func (s *service) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	// Mail ends while requests and jobs do: what is on its way takes as long as they.
-	mail := make(chan error, 1)
-	go func() {
-		if s.mail == nil {
-			mail <- nil
-			return
-		}
-		mail <- s.mail(ctx)
-	}()
+	// Mail and refreshes end while requests and jobs do: what is on its way takes as long as they.
+	works := make(chan error, len(s.works))
+	for _, end := range s.works {
+		go func() { works <- end(ctx) }()
+	}
 	var errs []error
 	for _, server := range s.servers {
 		errs = append(errs, server.Shutdown(ctx))
@@ -204,7 +216,9 @@ func (s *service) stop(ctx context.Context) error {
 	if s.runner != nil {
 		errs = append(errs, s.runner.Stop(ctx))
 	}
-	errs = append(errs, <-mail)
+	for range s.works {
+		errs = append(errs, <-works)
+	}
 	return errors.Join(errs...)
 }
 
@@ -223,6 +237,16 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Every: sweepPause,
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Expire(ctx) },
 		},
+		"sweep_consents": {
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Sweep(ctx) },
+		},
+	}
+	if a.keeper != nil {
+		handlers["sweep_refreshes"] = queue.Handler{
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.keeper.Sweep(ctx) },
+		}
 	}
 	if uploads := a.uploads(); uploads != nil {
 		handlers["sweep_uploads"] = queue.Handler{
@@ -270,7 +294,7 @@ func (a *app) digests() *notify.Digests {
 		Recipients: a.operatorAddresses,
 		Zone:       a.config.zone,
 		Link:       a.config.PublicURL + "/admin",
-		Now:        time.Now,
+		Now:        a.clock.now,
 	}
 }
 
@@ -339,6 +363,10 @@ func (a *app) web() *web.Server {
 		Renamer:         a.renamer,
 		Links:           a.links,
 		Flow:            a.flow,
+		Grants:          a.grants,
+		Keeper:          a.keeper,
+		Calls:           a.calls,
+		Tokens:          a.tokens,
 		Mailer:          a.mailer,
 		Sender:          a.sender(),
 		Pace:            a.config.pace,
@@ -353,15 +381,16 @@ func (a *app) web() *web.Server {
 		Proxies:         a.config.TrustedProxies,
 		Version:         version(),
 		Ready:           a.db.Pool.Ping,
-		Now:             time.Now,
+		Now:             a.clock.now,
 		Log:             a.log,
 	}
 }
 
 // metrics counts what this process does, for Prometheus.
 type metrics struct {
-	registry *prometheus.Registry
-	mails    *prometheus.CounterVec
+	registry  *prometheus.Registry
+	mails     *prometheus.CounterVec
+	refreshes *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -371,12 +400,18 @@ func newMetrics() *metrics {
 			Name: "countersign_mail_attempts_total",
 			Help: "Attempts to send a mail, by how they ended. repeated: sent again because a crash or a lost connection hid the outcome of the attempt before.",
 		}, []string{"result"}),
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_refreshes_total",
+			Help: "Attempts to refresh a grant, by how they ended. lost: the request was sent and its answer did not come. superseded: somebody else had stored newer tokens.",
+		}, []string{"outcome"}),
 	}
-	m.registry.MustRegister(m.mails, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.mails, m.refreshes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 func (m *metrics) count(r notify.Result) { m.mails.WithLabelValues(string(r)).Inc() }
+
+func (m *metrics) countRefresh(o grant.Outcome) { m.refreshes.WithLabelValues(string(o)).Inc() }
 
 func (m *metrics) handler() http.Handler {
 	mux := http.NewServeMux()

@@ -4,17 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/countersign/countersign/provisioning"
 )
 
-// ErrNoAccount is a [*provisioning.ProviderError]: the account summary has no account id, so that
+// ErrNoAccount is a [*provisioning.ProviderError]: the account summary has no account id, or one that is none, so that
 // nothing can be bound to it.
 var ErrNoAccount error = &provisioning.ProviderError{
 	Op:          readAccount,
 	Status:      http.StatusOK,
 	Code:        "no_account",
-	Description: "the account summary has no encoded_account_id: check the configured API address",
+	Description: "the account summary has no encoded_account_id, or one that is none: check the configured API address",
 }
 
 const readAccount = "read the account"
@@ -39,11 +40,22 @@ func (c *Client) Account(ctx context.Context, access provisioning.Secret) (provi
 		FirstName    string `json:"first_name"`
 		LastName     string `json:"last_name"`
 	}
-	if err := c.ask(readAccount, req, &answer, access); err != nil {
+	if err := c.ask(readAccount, c.calls, req, &answer, access); err != nil {
 		return provisioning.Account{}, err
 	}
-	if answer.ID == "" {
+	if !isAccountID(answer.ID) {
 		return provisioning.Account{}, ErrNoAccount
 	}
+	for _, words := range []*string{&answer.PartnerID, &answer.Organization, &answer.ContactEmail, &answer.FirstName, &answer.LastName} {
+		*words = clean(*words, nil)
+	}
 	return provisioning.Account(answer), nil
+}
+
+// isAccountID is what the roster takes for an account id, too.
+func isAccountID(id string) bool {
+	const most = 64
+	return id != "" && len(id) <= most && !strings.ContainsFunc(id, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
 }

@@ -167,24 +167,25 @@ func TestNotTheProvider(t *testing.T) {
 		name  string
 		serve http.HandlerFunc
 		words string
+		spent bool // a code or a refresh token may be
 	}{
-		{"web page with success", answer(200, kind("text/html; charset=utf-8"), "<html>"+echo), "web page"},
-		{"web page of a firewall", answer(403, kind("text/html"), "<html>"+echo), "web page"},
-		{"form body", answer(200, kind("application/x-www-form-urlencoded"), "access_token=a"), "content type"},
-		{"JSON by another name", answer(200, kind("text/plain; "+code), good), "content type"},
-		{"no JSON", answer(200, nil, echo), "not understood"},
-		{"cut short", answer(200, nil, good[:20]), "not understood"},
-		{"no content", answer(204, nil, ""), "not understood"},
-		{"a list", answer(200, nil, `[]`), "not understood"},
-		{"10 MB", answer(200, nil, `{"access_token":"`+strings.Repeat("a", 10<<20)+`"}`), "longer than"},
-		{"redirect", answer(302, map[string]string{"Location": "https://elsewhere.example.com/?" + echo}, ""), "redirect"},
-		{"redirect that keeps the body", answer(307, map[string]string{"Location": "/token2"}, ""), "redirect"},
-		{"broken redirect", answer(302, map[string]string{"Location": ":// " + echo}, ""), "redirect"},
-		{"hang-up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		{"web page with success", answer(200, kind("text/html; charset=utf-8"), "<html>"+echo), "web page", true},
+		{"web page of a firewall", answer(403, kind("text/html"), "<html>"+echo), "web page", false},
+		{"form body", answer(200, kind("application/x-www-form-urlencoded"), "access_token=a"), "content type", true},
+		{"JSON by another name", answer(200, kind("text/plain; "+code), good), "content type", true},
+		{"no JSON", answer(200, nil, echo), "not understood", true},
+		{"cut short", answer(200, nil, good[:20]), "not understood", true},
+		{"no content", answer(204, nil, ""), "not understood", true},
+		{"a list", answer(200, nil, `[]`), "not understood", true},
+		{"10 MB", answer(200, nil, `{"access_token":"`+strings.Repeat("a", 10<<20)+`"}`), "longer than", true},
+		{"redirect", answer(302, map[string]string{"Location": "https://elsewhere.example.com/?" + echo}, ""), "redirect", false},
+		{"redirect that keeps the body", answer(307, map[string]string{"Location": "/token2"}, ""), "redirect", false},
+		{"broken redirect", answer(302, map[string]string{"Location": ":// " + echo}, ""), "redirect", false},
+		{"hang-up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", true},
 		{"hang-up amid the body", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write([]byte(good))
-		}, "EOF"},
+		}, "EOF", true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -201,6 +202,9 @@ func TestNotTheProvider(t *testing.T) {
 				}
 				if !strings.Contains(err.Error(), op) || !strings.Contains(err.Error(), test.words) {
 					t.Errorf("error %q does not mention %q and %q", err, op, test.words)
+				}
+				if errors.Is(err, provisioning.ErrOutcomeUnknown) != test.spent {
+					t.Errorf("%s: that %v matches ErrOutcomeUnknown is %t, want %t", op, err, !test.spent, test.spent)
 				}
 				checkNoSecret(t, err)
 			}

@@ -39,6 +39,8 @@ type Config struct {
 	AuthorizeURL string
 	TokenURL     string
 	APIURL       string
+	Calls        Budget           // for the API; nil: no limits
+	Tokens       Budget           // for the token endpoint, which has limits of its own; nil: no limits
 	HTTP         *http.Client     // only its Transport and Timeout are used; by default 15 s
 	Now          func() time.Time // by default time.Now
 }
@@ -50,6 +52,8 @@ type Client struct {
 	pkce      bool
 	prompt    string
 	apiURL    string
+	calls     Budget
+	tokens    Budget
 	transport http.RoundTripper
 	timeout   time.Duration
 	now       func() time.Time
@@ -85,6 +89,8 @@ func New(c Config) (*Client, error) {
 		pkce:      c.PKCE,
 		prompt:    c.Prompt,
 		apiURL:    strings.TrimRight(c.APIURL, "/"),
+		calls:     cmp.Or[Budget](c.Calls, unlimited{}),
+		tokens:    cmp.Or[Budget](c.Tokens, unlimited{}),
 		transport: http.DefaultTransport,
 		timeout:   defaultTimeout,
 		now:       time.Now,

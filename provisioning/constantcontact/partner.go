@@ -15,22 +15,18 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/countersign/countersign/provisioning"
 )
 
 // DefaultPartnerTokenURL is where Constant Contact gives its partners their tokens.
 const DefaultPartnerTokenURL = "https://authz.constantcontact.com/partners/oauth2/default/v1/token" //nolint:gosec // An address, not a credential.
 
-// PartnerInterval is the time between two calls of a Partner, which keeps below the provider's 4 a second.
+// PartnerInterval is what a call of a Partner takes when the provider allows 4 a second and nobody else calls, for
+// estimates.
 const PartnerInterval = time.Second * 10 / 38
 
 const (
 	partnerScope = "v3api/general.partner"
-
-	// tokenInterval keeps below the provider's 1 token request a second.
-	tokenInterval = 1100 * time.Millisecond
 
 	// tokenMargin is how long before its end a token is renewed.
 	tokenMargin = time.Minute
@@ -42,25 +38,25 @@ const (
 	maxPause = 30 * time.Second
 )
 
-// PartnerConfig says which partner a Partner speaks for. All of it is required, but for HTTP and Now.
+// PartnerConfig says which partner a Partner speaks for. All of it is required, but for the
+// budgets, HTTP and Now.
 type PartnerConfig struct {
 	ClientID     string
 	ClientSecret provisioning.Secret
 	APIKey       provisioning.Secret // of one of the partner's apps, sent as x-api-key
 	TokenURL     string
 	APIURL       string
+	Calls        Budget           // of the API key; nil: no limits
+	Tokens       Budget           // of the partner's token endpoint; nil: no limits
 	HTTP         *http.Client     // only its Transport and Timeout are used; by default 15 s
 	Now          func() time.Time // by default time.Now
 }
 
-// Partner speaks to the provider's partner API. It gets its token by itself, stays below the provider's
-// limits and tries again where that can help, so that a call may take minutes: its context ends it. It is
-// safe for concurrent use.
+// Partner speaks to the provider's partner API. It gets its token by itself and tries again where that can
+// help, so that a call may take minutes: its context ends it. It is safe for concurrent use.
 type Partner struct {
 	client Client // with the partner's id and secret
 	apiKey provisioning.Secret
-	calls  *rate.Limiter
-	tokens *rate.Limiter
 
 	mu    sync.Mutex // held while a token is asked for, so that one is asked for at a time
 	token provisioning.Tokens
@@ -88,13 +84,13 @@ func NewPartner(c PartnerConfig) (*Partner, error) {
 		client: Client{
 			secret:    c.ClientSecret,
 			apiURL:    strings.TrimRight(c.APIURL, "/"),
+			calls:     cmp.Or[Budget](c.Calls, unlimited{}),
+			tokens:    cmp.Or[Budget](c.Tokens, unlimited{}),
 			transport: http.DefaultTransport,
 			timeout:   defaultTimeout,
 			now:       time.Now,
 		},
 		apiKey: c.APIKey,
-		calls:  rate.NewLimiter(rate.Every(PartnerInterval), 1),
-		tokens: rate.NewLimiter(rate.Every(tokenInterval), 1),
 	}
 	p.client.oauth.ClientID, p.client.oauth.Endpoint.TokenURL = c.ClientID, c.TokenURL
 	if c.HTTP != nil {
@@ -290,9 +286,6 @@ func (p *Partner) call(ctx context.Context, op, method, address string, body []b
 }
 
 func (p *Partner) try(ctx context.Context, op, method, address string, body []byte, token provisioning.Secret, answer any) error {
-	if err := p.calls.Wait(ctx); err != nil {
-		return fmt.Errorf("%s: %w", op, err)
-	}
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -306,7 +299,7 @@ func (p *Partner) try(ctx context.Context, op, method, address string, body []by
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	return p.client.ask(op, req, answer, token, p.apiKey)
+	return p.client.ask(op, p.client.calls, req, answer, token, p.apiKey)
 }
 
 // authorize returns a token that is good for a while.
@@ -316,9 +309,6 @@ func (p *Partner) authorize(ctx context.Context) (provisioning.Secret, error) {
 	defer p.mu.Unlock()
 	if p.client.now().Before(p.token.ExpiresAt.Add(-tokenMargin)) {
 		return p.token.Access, nil
-	}
-	if err := p.tokens.Wait(ctx); err != nil {
-		return "", fmt.Errorf("%s: %w", op, err)
 	}
 	tokens, _, err := p.client.token(ctx, op, p.client.TokenURL(), url.Values{
 		"grant_type": {"client_credentials"},
@@ -342,7 +332,7 @@ func (p *Partner) forget(token provisioning.Secret) {
 
 // pause says how long to wait before the call that failed is made again, and whether that can help.
 func pause(err error, try int) (wait time.Duration, again bool) {
-	if !errors.Is(err, provisioning.ErrProviderUnavailable) {
+	if _, waited := errors.AsType[noTurn](err); waited || !errors.Is(err, provisioning.ErrProviderUnavailable) {
 		return 0, false
 	}
 	wait = time.Second << (try - 1)
@@ -350,7 +340,7 @@ func pause(err error, try int) (wait time.Duration, again bool) {
 	if !ok {
 		return wait, try < fewTries
 	}
-	return max(wait, refused.RetryAfter), try < maxTries && refused.Code != "quota_exceeded" && refused.RetryAfter <= maxPause
+	return max(wait, refused.RetryAfter), try < maxTries && refused.Code != quotaExceeded && refused.RetryAfter <= maxPause
 }
 
 // explainToken adds the cure to a refusal of the token endpoint.
@@ -383,7 +373,7 @@ func explainCall(err error) error {
 
 // explainQuota says of a quota that is used up when there is a new one.
 func explainQuota(err error) error {
-	if refused, ok := errors.AsType[*provisioning.ProviderError](err); ok && refused.Code == "quota_exceeded" {
+	if refused, ok := errors.AsType[*provisioning.ProviderError](err); ok && refused.Code == quotaExceeded {
 		return fmt.Errorf("%w: the provider's calls for today are used up; there are new ones from 00:00 UTC, in %s",
 			err, strings.TrimSuffix(max(refused.RetryAfter.Round(time.Minute), time.Minute).String(), "0s"))
 	}

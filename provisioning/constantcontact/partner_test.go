@@ -54,6 +54,23 @@ func (b *broken) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, io.ErrUnexpectedEOF
 }
 
+// interval is a budget for one client: a call each time.
+type interval struct {
+	every time.Duration
+	mu    sync.Mutex
+	next  time.Time
+}
+
+func (i *interval) Take(context.Context) (func(bool), error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	<-time.After(time.Until(i.next))
+	i.next = time.Now().Add(i.every)
+	return func(bool) {}, nil
+}
+func (*interval) Throttled(context.Context, time.Duration) {}
+func (*interval) QuotaExceeded(context.Context)            {}
+
 func newPartner(t *testing.T, transport http.RoundTripper) *constantcontact.Partner {
 	t.Helper()
 	p, err := constantcontact.NewPartner(constantcontact.PartnerConfig{
@@ -62,6 +79,8 @@ func newPartner(t *testing.T, transport http.RoundTripper) *constantcontact.Part
 		APIKey:       partnerKey,
 		TokenURL:     partnerHost + "/partners/oauth2/default/v1/token",
 		APIURL:       partnerHost + "/v3",
+		Calls:        &interval{every: constantcontact.PartnerInterval},
+		Tokens:       &interval{every: time.Second},
 		HTTP:         &http.Client{Transport: transport},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -42,7 +43,7 @@ const exchange = "exchange the code"
 // It returns a *provisioning.ProviderError if the provider refuses (invalid_grant: the code was
 // used, is too old or belongs to another walk), ErrUnassigned if the tokens open no account, and
 // an error that matches provisioning.ErrProviderUnavailable if there is no usable answer; the code
-// may have been redeemed then.
+// may have been redeemed if it matches provisioning.ErrOutcomeUnknown as well.
 func (c *Client) Exchange(ctx context.Context, tokenURL, code, verifier string) (provisioning.Tokens, error) {
 	form := url.Values{
 		"grant_type":   {"authorization_code"},
@@ -68,7 +69,7 @@ func (c *Client) Exchange(ctx context.Context, tokenURL, code, verifier string) 
 // It returns a *provisioning.ProviderError if the provider refuses (invalid_grant: the grant is
 // gone, or somebody else used this refresh token first), and an error that matches
 // provisioning.ErrProviderUnavailable if there is no usable answer; the refresh token may have been
-// used up then.
+// used up if it matches provisioning.ErrOutcomeUnknown as well.
 func (c *Client) Refresh(ctx context.Context, refresh provisioning.Secret) (provisioning.Tokens, error) {
 	tokens, _, err := c.token(ctx, "refresh the grant", c.TokenURL(), url.Values{
 		"grant_type":    {"refresh_token"},
@@ -87,10 +88,16 @@ func (c *Client) token(ctx context.Context, op, tokenURL string, form url.Values
 	if c.secret == "" {
 		form.Set("client_id", c.oauth.ClientID)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, tokenURL, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, tokenURL, nil)
 	if err != nil {
 		return provisioning.Tokens{}, claims{}, fmt.Errorf("%s: %w", op, err)
 	}
+	body := form.Encode()
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) {
+		return io.NopCloser(looking{strings.NewReader(body), ctx}), nil
+	}
+	req.Body, _ = req.GetBody()
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if c.secret != "" {
 		// RFC 6749, 2.3.1: both are form-encoded before they are joined by a colon.
@@ -105,7 +112,7 @@ func (c *Client) token(ctx context.Context, op, tokenURL string, form url.Values
 		Scope        string              `json:"scope"`
 	}
 	asked := c.now()
-	if err := c.ask(op, req, &answer,
+	if err := c.ask(op, c.tokens, req, &answer,
 		c.secret,
 		provisioning.Secret(form.Get("code")),
 		provisioning.Secret(form.Get("code_verifier")),
@@ -114,10 +121,13 @@ func (c *Client) token(ctx context.Context, op, tokenURL string, form url.Values
 		return provisioning.Tokens{}, claims{}, err
 	}
 	if answer.AccessToken == "" {
-		return provisioning.Tokens{}, claims{}, unavailable(op, errors.New("its answer has no access_token"))
+		return provisioning.Tokens{}, claims{}, unknown(op, errors.New("its answer has no access_token"))
+	}
+	if !isToken(answer.AccessToken) || !isToken(answer.RefreshToken) {
+		return provisioning.Tokens{}, claims{}, unknown(op, errors.New("its tokens have characters that no token has"))
 	}
 	if answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "bearer") {
-		return provisioning.Tokens{}, claims{}, unavailable(op, fmt.Errorf("its token is of type %q and not bearer", clean(answer.TokenType, nil)))
+		return provisioning.Tokens{}, claims{}, unknown(op, fmt.Errorf("its token is of type %q and not bearer", clean(answer.TokenType, nil)))
 	}
 
 	claims := parseClaims(answer.AccessToken)
@@ -125,12 +135,35 @@ func (c *Client) token(ctx context.Context, op, tokenURL string, form url.Values
 		Access:    answer.AccessToken,
 		Refresh:   answer.RefreshToken,
 		ExpiresAt: asked.Add(life(answer.ExpiresIn, claims)),
-		Subject:   claims.Subject,
+		Subject:   clean(claims.Subject, nil),
 	}
 	if answer.Scope != "" {
-		tokens.Scopes = strings.Fields(answer.Scope)
+		tokens.Scopes = slices.DeleteFunc(strings.Fields(answer.Scope), func(scope string) bool { return !isScope(scope) })
 	}
 	return tokens, claims, nil
+}
+
+// isToken tells whether t can be sent as a token (RFC 6749, A.12 and A.17).
+func isToken(t provisioning.Secret) bool {
+	return !strings.ContainsFunc(t.Reveal(), func(r rune) bool { return r < 0x20 || r > 0x7e })
+}
+
+// isScope tells whether s can be a scope (RFC 6749, 3.3).
+func isScope(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e || r == '"' || r == '\\' })
+}
+
+// looking is a body that leaves only if the last look allows it when the connection is ready.
+type looking struct {
+	io.Reader
+	ctx context.Context //nolint:containedctx // It is asked only for its last look.
+}
+
+func (l looking) Read(p []byte) (int, error) {
+	if err := provisioning.LastLook(l.ctx); err != nil {
+		return 0, err
+	}
+	return l.Reader.Read(p)
 }
 
 // claims is what an access token says about itself, if it is a JWT.

@@ -17,6 +17,7 @@
 //	console_test.go      the operator's pages
 //	imports_test.go      a roster file's way into the roster
 //	mail_test.go         the room for mail: the switch, the texts, the letterhead
+//	provider_test.go     how we stand with the provider
 //	reconcile_test.go    the roster beside the provider's own list
 //	keyboard_test.go     every page without a mouse
 //	screenshots_test.go  simulated owners at work, and the pictures of the README

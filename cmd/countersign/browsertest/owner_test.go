@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 )
 
 // atProvider takes an owner to the provider's sign-in page.
@@ -195,7 +196,112 @@ func TestOtherBrowser(t *testing.T) {
 	mailApp.finish(o.email) // The first browser was not robbed of its walk.
 }
 
+// Who opens the link in two tabs finishes in both.
+func TestTwoTabs(t *testing.T) {
+	t.Parallel()
+	d := need(t).demo
+	o := newOwner(t)
+	link, _ := d.links(t, o.email)
+	first := visit(t, phone)
+	first.open(link)
+	second := first.another()
+	second.open(link)
+	first.press("Continue to Constant Contact")
+	second.press("Continue to Constant Contact")
+	second.finish(o.email)
+	first.finish(o.email)
+
+	third := first.another() // The address of the thank-you page may be loaded again at any time.
+	third.open(first.address().String())
+	third.says("Connected, thank you")
+}
+
+// another opens one more tab of the same browser.
+func (p *tab) another() *tab {
+	p.t.Helper()
+	next := &tab{t: p.t, lab: p.lab, screen: p.screen, scripts: p.scripts, troubles: newTroubles()}
+	next.attach(p.ctx)
+	return next
+}
+
+// A browser that keeps none of our cookies is told so, in place of being sent round in circles.
 func TestWithoutCookies(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ann := s.accounts(t)[0]
+	s.command(t, "ref,name,owner_name,owner_email,account_id\nA,"+ann.Organization+",Ann,"+ann.login()+","+ann.ID+"\n", "import", "-")
+	need(t).keepNoCookies(t, s.base)
+	p := visit(t, phone)
+	p.open(s.link(t, "A"))
+	p.press("Continue to Constant Contact")
+	for _, button := range []string{"Allow", "Start again"} {
+		if button == "Start again" {
+			p.press(button)
+		}
+		p.signIn(ann)
+		p.press("Allow")
+		p.says("Please use another browser")
+		p.mentions("allow cookies for " + p.address().Host)
+		if text := p.text("main"); strings.Contains(text, ann.Organization) {
+			t.Errorf("a browser that did not begin is told whom this is about:\n%s", text)
+		}
+	}
+	p.inspect("no-cookies")
+	if html := eval[string](p, "document.documentElement.outerHTML"); strings.Contains(html, "/i/") {
+		t.Error("the page holds the address of the invitation")
+	}
+}
+
+// keepNoCookies has Chromium refuse the cookies of one address, as its settings page does.
+func (l *lab) keepNoCookies(t *testing.T, address string) {
+	t.Helper()
+	p := &tab{t: t, lab: l, screen: desk, scripts: true, troubles: newTroubles()}
+	ctx, end := chromedp.NewContext(l.chromium)
+	defer end()
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.ctx = ctx
+	p.start("chrome://settings/content/cookies")
+	p.until("the settings", `typeof chrome.send === "function" && document.readyState === "complete"`)
+	eval[chromedp.Void](p, `(address) => chrome.send("setCategoryPermissionForPattern", [address, "", "cookies", "block", false])`, address)
+}
+
+// A session that somebody has at the provider signs in silently if nothing is sent against it. Then the account
+// is found to be another one, and the next attempt asks who signs in.
+func TestSilentSession(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	accounts := s.accounts(t)
+	ann, eve := accounts[0], accounts[1]
+	s.command(t, "ref,name,owner_name,owner_email,account_id\nA,"+ann.Organization+",Ann,"+ann.login()+","+ann.ID+"\n", "import", "-")
+	p := visit(t, phone)
+	p.open(s.link(t, "A"))
+	p.press("Continue to Constant Contact")
+	p.signIn(eve) // And away, before anything is allowed.
+	p.open(s.link(t, "A"))
+	p.press("Continue to Constant Contact")
+	p.says("Sign in") // The setting's default sees to it.
+
+	if err := s.process.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.settings = append(s.settings, "COUNTERSIGN_OAUTH_PROMPT=")
+	s.start(t, "Countersign serves")
+	p.open(s.link(t, "A"))
+	p.press("Continue to Constant Contact")
+	p.says("Allow access?")
+	p.press("Allow")
+	p.says("That was another account")
+	p.mentions("You signed in to the account of " + eve.Organization)
+	p.press("Try again")
+	p.says("Sign in")
+	p.signIn(ann)
+	p.press("Allow")
+	p.says("Connected, thank you")
+}
+
+func TestForgottenCookie(t *testing.T) {
 	t.Parallel()
 	d := need(t).demo
 	o := newOwner(t)

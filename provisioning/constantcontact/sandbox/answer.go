@@ -10,7 +10,7 @@ import (
 type answer struct {
 	status int
 	header map[string]string
-	body   any // a string goes out as it is, anything else as JSON
+	body   any // a string or an io.Reader goes out as it is, anything else as JSON
 }
 
 func (a *answer) send(w http.ResponseWriter) {
@@ -20,16 +20,35 @@ func (a *answer) send(w http.ResponseWriter) {
 	for name, value := range a.header {
 		w.Header().Set(name, value)
 	}
-	text, ok := a.body.(string)
-	if !ok {
-		raw, err := json.Marshal(a.body)
-		if err != nil {
-			panic(err) // every body is one of our own types
-		}
-		text = string(raw)
-	}
 	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, text) //nolint:gosec // JSON, or a fault's own page; a client that left early is no concern of ours
+	if stream, ok := a.body.(io.Reader); ok {
+		_, _ = io.Copy(flusher{w}, stream) // ends when the client has had enough
+		return
+	}
+	_, _ = io.WriteString(w, a.text()) //nolint:gosec // JSON, or a fault's own page; a client that left early is no concern of ours
+}
+
+// text is the body, unless it is a stream.
+func (a *answer) text() string {
+	if text, ok := a.body.(string); ok {
+		return text
+	}
+	raw, err := json.Marshal(a.body)
+	if err != nil {
+		panic(err) // every body is one of our own types
+	}
+	return string(raw)
+}
+
+// flusher sends at once what it is given.
+type flusher struct{ w http.ResponseWriter }
+
+func (f flusher) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = http.NewResponseController(f.w).Flush()
+	}
+	return n, err
 }
 
 // oauthError is an error of the token endpoint.

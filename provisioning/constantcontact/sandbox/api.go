@@ -77,9 +77,7 @@ func (s *Sandbox) summary(r *http.Request, g *grant) *answer {
 			}
 		}
 	}
-	if s.strikes(SummaryWithoutID) {
-		account.ID = ""
-	}
+	s.distortSummary(&account)
 	address, logo := account.PhysicalAddress, account.CompanyLogo
 	account.PhysicalAddress, account.CompanyLogo, account.Users = nil, nil, nil
 	account.Unmanaged, account.BillingStatus, account.Subscribers = false, "", 0

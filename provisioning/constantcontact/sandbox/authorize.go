@@ -133,12 +133,10 @@ func (s *Sandbox) redirect(w http.ResponseWriter, r *http.Request, req *authRequ
 	if req.state != "" {
 		answer.Set("state", req.state)
 	}
-	switch {
-	case s.strikes(AuthorizeWrongIssuer):
-		answer.Set("iss", "https://other.example")
-	case s.options.Switches.SendIssuer:
+	if s.options.Switches.SendIssuer {
 		answer.Set("iss", s.options.Issuer)
 	}
+	s.distortLanding(answer)
 	s.options.Log.DebugContext(r.Context(), "sandbox: browser goes back to the app",
 		"client", req.app.ClientID, "error", answer.Get("error"))
 	separator := "?"

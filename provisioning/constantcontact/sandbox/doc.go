@@ -32,10 +32,10 @@
 // flow with pages.go, token.go and grant.go the app's half, jwt.go the access tokens,
 // api.go the resource API (one row a resource, so that more can join), partner.go the
 // partner's token and API, answer.go what all of these answer, limits.go the rate
-// limits, faults.go the faults, control.go the door for people and scripts who steer
-// the sandbox, owner.go an owner who walks through the pages ([Consent]). Nothing here
-// imports another package of this project: the client under test is
-// provisioning/constantcontact.
+// limits, catalogue.go every fault there is and faults.go how they strike, control.go
+// the door for people and scripts who steer the sandbox, owner.go an owner who walks
+// through the pages ([Consent]). Nothing here imports another package of this project:
+// the client under test is provisioning/constantcontact.
 //
 // # Goals
 //

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,6 +37,15 @@ func TestTokenFaults(t *testing.T) {
 			}
 		}
 	}
+	claim := func(name string, want any) func(*testing.T, reply) {
+		return func(t *testing.T, got reply) {
+			t.Helper()
+			if claims := got.claims(t); claims[name] != want {
+				t.Errorf("claims %v, want %s %v", claims, name, want)
+			}
+		}
+	}
+	nine := float64(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC).Unix())
 	tests := map[sandbox.Fault]struct {
 		check func(*testing.T, reply)
 		spent bool // the code was redeemed all the same
@@ -62,6 +73,52 @@ func TestTokenFaults(t *testing.T) {
 				t.Errorf("%d bytes", len(got.body))
 			}
 		}, false},
+		sandbox.TokenEmpty:         {json200("access_token", nil), false},
+		sandbox.TokenInvalidGrant:  {func(t *testing.T, got reply) { t.Helper(); got.wantError(t, 400, "invalid_grant") }, false},
+		sandbox.TokenInvalidClient: {func(t *testing.T, got reply) { t.Helper(); got.wantError(t, 401, "invalid_client") }, false},
+		sandbox.TokenRedirectAway: {func(t *testing.T, got reply) {
+			t.Helper()
+			if got.status != 307 || got.header.Get("Location") != "https://elsewhere.invalid/oauth2/default/v1/token" {
+				t.Errorf("answer %d %v", got.status, got.header)
+			}
+		}, false},
+		sandbox.TokenGzipBomb: {func(t *testing.T, got reply) {
+			t.Helper()
+			if got.header.Get("Content-Length") != "" || len(got.body) < 10<<20 || !json.Valid([]byte(got.body)) {
+				t.Errorf("%d bytes, %v", len(got.body), got.header)
+			}
+		}, false},
+		sandbox.TokenDuplicateKeys: {func(t *testing.T, got reply) {
+			t.Helper()
+			if n := strings.Count(got.body, `"access_token":`); n != 2 || !json.Valid([]byte(got.body)) {
+				t.Errorf("%d access tokens in %s", n, got.body)
+			}
+		}, true},
+		sandbox.TokenNotUTF8: {func(t *testing.T, got reply) {
+			t.Helper()
+			if utf8.ValidString(got.body) || len(got.tokens(t).Refresh) < 43 {
+				t.Errorf("answer %q", got.body)
+			}
+		}, true},
+		sandbox.TokenControlCharacters: {func(t *testing.T, got reply) {
+			t.Helper()
+			if !strings.Contains(got.tokens(t).Access, "\r\n") {
+				t.Errorf("answer %s", got.body)
+			}
+		}, true},
+		sandbox.TokenTypeOdd:         {json200("token_type", "mac"), true},
+		sandbox.TokenTypeAbsent:      {json200("token_type", nil), true},
+		sandbox.TokenTypeCase:        {json200("token_type", "BEARER"), true},
+		sandbox.TokenExpiresFloat:    {json200("expires_in", 86399.5), true},
+		sandbox.TokenExpiresNull:     {json200("expires_in", nil), true},
+		sandbox.TokenScopeAbsent:     {json200("scope", nil), true},
+		sandbox.TokenScopeReordered:  {json200("scope", "offline_access campaign_data contact_data account_read"), true},
+		sandbox.TokenScopeTwice:      {json200("scope", allScopes+" "+allScopes), true},
+		sandbox.TokenScopeOdd:        {json200("scope", allScopes+" <b>\x00\""), true},
+		sandbox.TokenOtherClient:     {claim("cid", "another-app"), true},
+		sandbox.TokenOddSubject:      {claim("sub", "<b>\x00"+acmeOwner), true},
+		sandbox.TokenClockAhead:      {claim("iat", nine+600), true},
+		sandbox.TokenClockBehind:     {claim("exp", nine+86400-600), true},
 		sandbox.TokenContentType:     {status(200, "text/html"), true},
 		sandbox.TokenExpiresAbsent:   {json200("expires_in", nil), true},
 		sandbox.TokenExpiresNegative: {json200("expires_in", -86400.0), true},
@@ -70,12 +127,7 @@ func TestTokenFaults(t *testing.T) {
 		sandbox.TokenNoRefreshToken:  {json200("refresh_token", nil), true},
 		sandbox.TokenNarrowScope:     {json200("scope", "account_read campaign_data offline_access"), true},
 		sandbox.TokenWideScope:       {json200("scope", allScopes+" account_update"), true},
-		sandbox.TokenUnassigned: {func(t *testing.T, got reply) {
-			t.Helper()
-			if claims := got.claims(t); claims["platform_user_id"] != "UNASSIGNED" {
-				t.Errorf("claims %v", claims)
-			}
-		}, true},
+		sandbox.TokenUnassigned:      {claim("platform_user_id", "UNASSIGNED"), true},
 	}
 	for name, test := range tests {
 		t.Run(string(name), func(t *testing.T) {
@@ -118,21 +170,77 @@ func TestTokenLost(t *testing.T) {
 	b.refresh(first.Refresh).wantError(t, 400, "invalid_grant")
 }
 
-func TestTokenHang(t *testing.T) {
+// TestSilence waits for answers that do not come.
+func TestSilence(t *testing.T) {
 	t.Parallel()
-	b := start(t, func(o *sandbox.Options) { o.Faults = sandbox.Faults{sandbox.TokenHang: {Next: 1}} })
+	b := start(t, nil)
+	wait := func(r *http.Request, fault sandbox.Fault) string {
+		t.Helper()
+		b.set(sandbox.Faults{fault: {Next: 1}})
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		response, err := b.client.Do(r.WithContext(ctx))
+		var body []byte
+		if err == nil {
+			body, err = io.ReadAll(response.Body)
+			_ = response.Body.Close()
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: error %v, want a time-out", fault, err)
+		}
+		return string(body)
+	}
+	exchange := func(code string) *http.Request {
+		return b.tokenRequest("grant_type", "authorization_code", "code", code, "redirect_uri", redirectURI)
+	}
 	code := b.consent(b.authorizeURL(), acmeOwner).Get("code")
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	response, err := b.client.Do(
-		b.tokenRequest("grant_type", "authorization_code", "code", code, "redirect_uri", redirectURI).WithContext(ctx))
-	if err == nil {
+	wait(exchange(code), sandbox.TokenHang)
+	access := b.exchange(code).tokens(t).Access
+	summary := b.request(http.MethodGet, b.base+"/v3/account/summary", "")
+	summary.Header.Set("Authorization", "Bearer "+access)
+	wait(summary, sandbox.APIHang)
+	if got := wait(exchange(b.consent(b.authorizeURL(), bloomOwner).Get("code")), sandbox.TokenDrip); len(got) > 1 {
+		t.Errorf("the answer %q came all at once", got)
+	}
+	if n := len(b.Grants()); n != 2 {
+		t.Errorf("%d grants, want that of the slow answer too", n)
+	}
+}
+
+func TestTokenCut(t *testing.T) {
+	t.Parallel()
+	b := start(t, func(o *sandbox.Options) { o.Faults = sandbox.Faults{sandbox.TokenCut: {Next: 1}} })
+	code := b.consent(b.authorizeURL(), acmeOwner).Get("code")
+	response, err := b.client.Do(b.tokenRequest("grant_type", "authorization_code", "code", code, "redirect_uri", redirectURI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if body, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) || len(body) < 500 {
+		t.Errorf("%d bytes, error %v", len(body), err)
+	}
+	b.exchange(code).wantError(t, 400, "invalid_grant")
+}
+
+// TestEndless reads more than anybody should.
+func TestEndless(t *testing.T) {
+	t.Parallel()
+	b := start(t, nil)
+	for fault, r := range map[sandbox.Fault]*http.Request{
+		sandbox.TokenEndless: b.tokenRequest(),
+		sandbox.APIEndless:   b.request(http.MethodGet, b.base+"/v3/account/summary", ""),
+	} {
+		b.set(sandbox.Faults{fault: {Next: 1}})
+		response, err := b.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.CopyN(io.Discard, response.Body, 20<<20)
+		if err != nil {
+			t.Errorf("%s: %d bytes, then %v", fault, n, err)
+		}
 		_ = response.Body.Close()
 	}
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v, want a time-out", err)
-	}
-	b.exchange(code).tokens(t)
 }
 
 func TestRefreshWithoutNewToken(t *testing.T) {
@@ -150,7 +258,10 @@ func TestAPIFaults(t *testing.T) {
 	t.Parallel()
 	b := start(t, nil)
 	access := b.grant(acmeOwner).Access
-	for fault, want := range map[sandbox.Fault]int{sandbox.API500: 500, sandbox.API503: 503, sandbox.API401: 401} {
+	for fault, want := range map[sandbox.Fault]int{
+		sandbox.API500: 500, sandbox.API503: 503, sandbox.API401: 401, sandbox.APIThrottled: 429, sandbox.APIQuotaExceeded: 429,
+		sandbox.APIRedirectAway: 302,
+	} {
 		b.set(sandbox.Faults{fault: {Next: 2}})
 		for _, status := range []int{want, want, http.StatusOK} {
 			if got := b.call("/v3/account/summary", access); got.status != status {
@@ -158,7 +269,13 @@ func TestAPIFaults(t *testing.T) {
 			}
 		}
 	}
-	for fault, want := range map[sandbox.Fault]any{sandbox.SummaryWithoutID: nil, sandbox.SummaryOfAnother: bloom} {
+	b.set(sandbox.Faults{sandbox.APIHTML: {Next: 1}})
+	if got := b.call("/v3/account/summary", access); got.status != http.StatusOK || !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") {
+		t.Errorf("answer %d %v", got.status, got.header)
+	}
+	for fault, want := range map[sandbox.Fault]any{
+		sandbox.SummaryWithoutID: nil, sandbox.SummaryOfAnother: bloom, sandbox.SummaryOddID: acme + "\x00\r\n<b>'é",
+	} {
 		b.set(sandbox.Faults{fault: {Next: 1}})
 		for _, id := range []any{want, acme} {
 			if got := b.call("/v3/account/summary", access); got.status != http.StatusOK || got.json(t)["encoded_account_id"] != id {
@@ -168,11 +285,52 @@ func TestAPIFaults(t *testing.T) {
 	}
 }
 
+func TestOddSummary(t *testing.T) {
+	t.Parallel()
+	b := start(t, nil)
+	access := b.grant(acmeOwner).Access
+	b.set(sandbox.Faults{sandbox.SummaryLongID: {Next: 1}, sandbox.SummaryOddName: {Next: 1}})
+	got := b.call("/v3/account/summary", access).json(t)
+	if id, _ := got["encoded_account_id"].(string); len(id) < 30_000 || len(id) > 32_000 {
+		t.Errorf("an id of %d characters", len(id))
+	}
+	if name, _ := got["organization_name"].(string); !strings.Contains(name, "\x00<script>") {
+		t.Errorf("name %q", name)
+	}
+}
+
+// TestLandings changes what the browser brings back to the app.
+func TestLandings(t *testing.T) {
+	t.Parallel()
+	b := start(t, func(o *sandbox.Options) { o.Switches.SendIssuer = true })
+	issuer := b.base + "/identity/oauth2/aus1lm3ry9mF7x2Ja0h8"
+	for fault, right := range map[sandbox.Fault]func(url.Values) bool{
+		sandbox.AuthorizeWrongIssuer:   func(v url.Values) bool { return v.Get("iss") == "https://other.example" },
+		sandbox.AuthorizeSiblingIssuer: func(v url.Values) bool { return v.Get("iss") == issuer+"-of-others" },
+		sandbox.AuthorizeNoIssuer:      func(v url.Values) bool { return !v.Has("iss") && v.Get("code") != "" },
+		sandbox.AuthorizeEmptyCode:     func(v url.Values) bool { return v.Has("code") && v.Get("code") == "" },
+		sandbox.AuthorizeCodeTwice:     func(v url.Values) bool { return len(v["code"]) == 2 && v["code"][0] != v["code"][1] },
+		sandbox.AuthorizeCodeAndError:  func(v url.Values) bool { return v.Get("code") != "" && v.Get("error") == "access_denied" },
+		sandbox.AuthorizeStateAltered:  func(v url.Values) bool { return v.Get("state") == "sta&te" },
+		sandbox.AuthorizeStateDropped:  func(v url.Values) bool { return !v.Has("state") },
+		sandbox.AuthorizeStateTwice:    func(v url.Values) bool { return len(v["state"]) == 2 && v["state"][0] == "STA&te" },
+		sandbox.AuthorizeMarkup: func(v url.Values) bool {
+			return !v.Has("code") && strings.HasPrefix(v.Get("error"), "<script>") && strings.HasPrefix(v.Get("error_description"), "<img")
+		},
+	} {
+		b.set(sandbox.Faults{fault: {Next: 1}})
+		if answer := b.consent(b.authorizeURL("state", "STA&te"), acmeOwner); !right(answer) {
+			t.Errorf("%s: callback %v", fault, answer)
+		}
+	}
+}
+
 func TestAuthorizeFaults(t *testing.T) {
 	t.Parallel()
 	b := start(t, nil)
 	for fault, want := range map[sandbox.Fault]string{
 		sandbox.AuthorizeUnavailable: "temporarily_unavailable", sandbox.AuthorizeServerError: "server_error",
+		sandbox.AuthorizeUnknownError: "out_of_paper",
 	} {
 		b.set(sandbox.Faults{fault: {Next: 1}})
 		if answer := b.consent(b.authorizeURL(), acmeOwner); answer.Get("error") != want || answer.Get("state") != "st&te" {
@@ -181,10 +339,6 @@ func TestAuthorizeFaults(t *testing.T) {
 		if answer := b.consent(b.authorizeURL(), acmeOwner); !answer.Has("code") {
 			t.Errorf("%s strikes again: callback %v", fault, answer)
 		}
-	}
-	b.set(sandbox.Faults{sandbox.AuthorizeWrongIssuer: {Next: 1}})
-	if answer := b.consent(b.authorizeURL(), acmeOwner); answer.Get("iss") != "https://other.example" {
-		t.Errorf("callback %v", answer)
 	}
 	b.set(sandbox.Faults{sandbox.AuthorizeRefusesPKCE: {Probability: 1}})
 	pkce := []string{"code_challenge", challenge("v"), "code_challenge_method", "S256"}

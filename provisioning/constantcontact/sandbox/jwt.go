@@ -32,12 +32,8 @@ type claims struct {
 func (s *Sandbox) sign(out issued) (string, error) {
 	now, u := s.options.Now(), out.grant.user
 	expires := now.Add(accessLifetime)
-	platformUserID := u.PlatformUserID
-	if s.strikes(TokenUnassigned) {
-		platformUserID = "UNASSIGNED"
-	}
 	hash := sha256.Sum256([]byte(u.Login))
-	token, err := s.jwt(claims{
+	c := claims{
 		Version:        1,
 		ID:             "AT." + secret(),
 		Issuer:         s.options.Issuer,
@@ -49,8 +45,10 @@ func (s *Sandbox) sign(out issued) (string, error) {
 		Scopes:         out.scopes,
 		SignedIn:       out.grant.signedIn.Unix(),
 		Subject:        u.Login,
-		PlatformUserID: platformUserID,
-	})
+		PlatformUserID: u.PlatformUserID,
+	}
+	s.distortClaims(&c)
+	token, err := s.jwt(c)
 	if err != nil {
 		return "", err
 	}

@@ -35,6 +35,9 @@ type Options struct {
 
 	Switches Switches
 	Faults   Faults
+	// Elsewhere is the scheme and host of somebody else, where faults redirect clients that
+	// should not follow; the default is a name that does not exist.
+	Elsewhere string
 	// Unlimited lifts the rate limits: one token request a second, four API
 	// requests a second and 10,000 a day, each for an app or a partner.
 	Unlimited bool
@@ -137,13 +140,16 @@ func New(options Options) (*Sandbox, error) {
 	if options.Issuer == "" {
 		options.Issuer = options.BaseURL + issuerPath
 	}
+	if options.Elsewhere == "" {
+		options.Elsewhere = "https://elsewhere.invalid"
+	}
 	s := &Sandbox{
 		options:  options,
 		accounts: map[string]*Account{},
 		apps:     map[string]*app{},
 		partners: map[string]*partner{},
 		passes:   map[[sha256.Size]byte]*pass{},
-		faults:   catalogue(),
+		faults:   catalogue(options),
 		users:    map[string]*user{},
 		sessions: map[string]*session{},
 		codes:    map[string]*code{},

@@ -12,10 +12,10 @@ import (
 
 // tokenReply is the success of the token endpoint.
 type tokenReply struct {
-	TokenType    string `json:"token_type"`
+	TokenType    string `json:"token_type,omitempty"`
 	ExpiresIn    any    `json:"expires_in,omitempty"` // any, because faults make it odd
 	AccessToken  string `json:"access_token"`
-	Scope        string `json:"scope"`
+	Scope        string `json:"scope,omitempty"`
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
@@ -66,7 +66,7 @@ func (s *Sandbox) exchange(r *http.Request) *answer {
 	if s.strikes(TokenLost) {
 		panic(http.ErrAbortHandler) // closes the connection without an answer
 	}
-	return s.distort(&tokenReply{
+	return s.distort(r, &tokenReply{
 		TokenType:    "Bearer",
 		ExpiresIn:    int(accessLifetime / time.Second),
 		AccessToken:  access,

@@ -71,6 +71,9 @@ func (s *Server) api(router *gin.Engine) {
 	register(s, api, http.MethodGet, "/clients", admin.ScopeRead, "List clients", s.listClients)
 	register(s, api, http.MethodGet, "/clients/{id}", admin.ScopeRead, "Read a client", s.readClient)
 	register(s, api, http.MethodPatch, "/clients/{id}", admin.ScopeWrite, "Pause a client's mail, or resume it", s.patchClient)
+	register(s, api, http.MethodDelete, "/clients/{id}", admin.ScopeWrite,
+		"Delete a client with its history, links, mails and sealed grants", s.deleteClient,
+		func(o *huma.Operation) { o.DefaultStatus = http.StatusNoContent })
 	register(s, api, http.MethodGet, "/clients/{id}/events", admin.ScopeRead, "Read a client's history, newest first", s.listEvents)
 	register(s, api, http.MethodPost, "/clients/{id}/link", admin.ScopeLinks, "Make a fresh invitation link to hand over", s.postLink,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusCreated })
@@ -84,6 +87,8 @@ func (s *Server) api(router *gin.Engine) {
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusAccepted })
 	register(s, api, http.MethodGet, "/progress", admin.ScopeRead, "Read the progress", s.readProgress)
 	register(s, api, http.MethodGet, "/export.csv", admin.ScopeRead, "Download the roster with usernames and stages", s.exportFile, sendsCSV)
+	s.quarantineAPI(api)
+	s.providerAPI(api)
 	s.mailAPI(api)
 }
 

@@ -137,12 +137,19 @@ func TestAPIIsForKeys(t *testing.T) {
 		"GET /clients/{id}/events":      admin.ScopeRead,
 		"POST /clients/{id}/link":       admin.ScopeLinks,
 		"PATCH /clients/{id}":           admin.ScopeWrite,
+		"DELETE /clients/{id}":          admin.ScopeWrite,
 		"POST /clients/{id}/username":   admin.ScopeWrite,
 		"POST /clients/{id}/owner":      admin.ScopeWrite,
 		"POST /clients/{id}/reminder":   admin.ScopeWrite,
 		"POST /invitations":             admin.ScopeWrite,
 		"GET /progress":                 admin.ScopeRead,
+		"GET /provider":                 admin.ScopeRead,
+		"POST /clients/{id}/token":      admin.ScopeTokens,
 		"GET /export.csv":               admin.ScopeRead,
+		"GET /quarantine":               admin.ScopeRead,
+		"POST /quarantine/{id}/accept":  admin.ScopeWrite,
+		"POST /quarantine/{id}/discard": admin.ScopeWrite,
+		"POST /quarantine/{id}/move":    admin.ScopeWrite,
 		"GET /mail":                     admin.ScopeRead,
 		"POST /mail/pause":              admin.ScopeWrite,
 		"POST /mail/resume":             admin.ScopeWrite,
@@ -163,6 +170,10 @@ func TestAPIIsForKeys(t *testing.T) {
 			if referral, ok := referrals[path]; ok {
 				id = referral
 			}
+			if method == http.MethodDelete {
+				b.imports(t, "ref,name,owner_email\nGONE,Gone Ltd,gus@gone.example\n")
+				id = b.client(t, "GONE").ID
+			}
 			path := strings.ReplaceAll(path, "{id}", id.String())
 			body := ""
 			if path == "/invitations" {
@@ -178,6 +189,8 @@ func TestAPIIsForKeys(t *testing.T) {
 				body = fmt.Sprintf(`{"email":%q}`, b.client(t, "CAFE").OwnerEmail)
 			case strings.HasSuffix(path, "/reminder"):
 				body = `{"action":"skip"}`
+			case strings.HasSuffix(path, "/move"):
+				body = `{"client":"ref:CAFE"}`
 			case strings.HasSuffix(path, "/username"):
 				body = fmt.Sprintf(`{"taken":%q}`, b.client(t, "CAFE").Username)
 			}
@@ -199,8 +212,12 @@ func TestAPIIsForKeys(t *testing.T) {
 			if told := without[scope].call(t, method, path, body).problem(t, http.StatusForbidden); !strings.Contains(told.Detail, string(scope)) {
 				t.Errorf("%s %s: %s", method, path, told.Detail)
 			}
-			// Nobody has been mailed who could be reminded.
-			if answer := with[scope].call(t, method, path, body); answer.status >= 300 && answer.status != http.StatusConflict {
+			// Nobody has been mailed who could be reminded, and nothing is in quarantine.
+			want := http.StatusConflict
+			if strings.HasPrefix(path, "/quarantine/") {
+				want = http.StatusNotFound
+			}
+			if answer := with[scope].call(t, method, path, body); answer.status >= 300 && answer.status != want {
 				t.Errorf("%s answers %d: %s", answer.name, answer.status, answer.body)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
-	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/grant"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/bounce"
 	"github.com/countersign/countersign/provisioning"
@@ -184,7 +184,7 @@ func (s *Server) fillReferral(c *gin.Context, client provisioning.Client, page *
 }
 
 func (s *Server) fillGrants(c *gin.Context, client provisioning.Client, page *templates.ClientPage) error {
-	grants, err := s.Flow.Grants(c, client.ID)
+	grants, err := s.Grants.Of(c, client.ID)
 	if err != nil {
 		return err
 	}
@@ -198,14 +198,18 @@ func (s *Server) fillGrants(c *gin.Context, client provisioning.Client, page *te
 			GrantedAt:    g.CreatedAt,
 		}
 		switch g.Status {
-		case authflow.GrantActive:
+		case grant.StatusActive:
 			page.Grant = &shown
-		case authflow.GrantQuarantined:
-			page.Quarantined = append(page.Quarantined, shown)
-		case authflow.GrantReplaced:
+		case grant.StatusQuarantined, grant.StatusLapsed, grant.StatusReplaced, grant.StatusDiscarded:
 		}
 	}
-	return nil
+	held, err := s.Grants.HeldOf(c, client.ID)
+	for _, h := range held {
+		shown := heldOnPage(h)
+		shown.OnClient = true
+		page.Quarantined = append(page.Quarantined, shown)
+	}
+	return err
 }
 
 func clientOnPage(c provisioning.Client) templates.Client {

@@ -103,6 +103,20 @@ func (s *Server) patchClient(ctx context.Context, in *clientPatch) (*clientOutpu
 	return s.readClient(ctx, &clientID{c.ID.String()})
 }
 
+// deleteClient leaves a line in the log: the client's history goes with it.
+func (s *Server) deleteClient(ctx context.Context, in *clientID) (*struct{}, error) {
+	c, err := s.Store.Client(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Store.Delete(ctx, c.ID); err != nil {
+		return nil, err
+	}
+	s.Log.InfoContext(ctx, "a client was deleted, with its history, links, mails and grants",
+		"client", c.ID, "name", c.Name, "username", c.Username, "actor", actor(ctx))
+	return nil, nil
+}
+
 type usernameInput struct {
 	ID   string `path:"id" doc:"id, or ref: and the agency's own key"`
 	Body struct {

@@ -159,3 +159,17 @@ func TestAPIOptedOut(t *testing.T) {
 		t.Errorf("the client is %+v", alone)
 	}
 }
+
+func TestAPIDeleteClient(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	b.caller(t, admin.ScopeRead).call(t, http.MethodDelete, "/clients/ref:CAFE", "").problem(t, http.StatusForbidden)
+	api := b.caller(t, admin.ScopeRead, admin.ScopeWrite)
+	api.call(t, http.MethodDelete, "/clients/ref:CAFE", "").has(t, http.StatusNoContent)
+	api.call(t, http.MethodGet, "/clients/ref:CAFE", "").problem(t, http.StatusNotFound)
+	api.call(t, http.MethodDelete, "/clients/ref:CAFE", "").problem(t, http.StatusNotFound)
+	if log := b.log.String(); !strings.Contains(log, "a client was deleted") {
+		t.Errorf("the log does not tell of it: %s", log)
+	}
+}

@@ -470,7 +470,8 @@ func TestEventsHaveWords(t *testing.T) {
 		provisioning.EventReferralTaken, provisioning.EventReferralLeft, provisioning.EventLinkIssued, provisioning.EventStarted,
 		provisioning.EventDeclined, provisioning.EventUnsubscribed, provisioning.EventWrongAccount, provisioning.EventMissingScope,
 		provisioning.EventConflict, provisioning.EventConsentFailed, provisioning.EventAuthorized, provisioning.EventExpired,
-		provisioning.EventRenewed, provisioning.EventOptedIn, provisioning.EventPaused, provisioning.EventResumed, "brand_new",
+		provisioning.EventRenewed, provisioning.EventOptedIn, provisioning.EventPaused, provisioning.EventResumed,
+		provisioning.EventTokenGiven, "brand_new",
 	}
 	for _, kind := range kinds {
 		_, err := provisioning.Advance(t.Context(), b.db, provisioning.Change{

@@ -40,6 +40,10 @@ func (s *Server) progressFragment(c *gin.Context) error {
 
 func (s *Server) progressPage(c *gin.Context) (templates.ProgressPage, error) {
 	page := templates.ProgressPage{Console: s.console(c)}
+	var err error
+	if page.Obstacles, err = s.obstacles(c); err != nil {
+		return page, err
+	}
 	p, err := s.Store.Progress(c, s.Now())
 	if err != nil {
 		return page, err

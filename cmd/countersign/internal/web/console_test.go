@@ -53,7 +53,7 @@ func TestConsoleIsForOperators(t *testing.T) {
 	b := setup(t)
 	b.imports(t, rosterFile)
 	for _, path := range []string{
-		"/admin", "/admin/progress", "/admin/clients", "/admin/clients/" + b.client(t, "CAFE").ID.String(), "/admin/imports",
+		"/admin", "/admin/progress", "/admin/provider", "/admin/clients", "/admin/clients/" + b.client(t, "CAFE").ID.String(), "/admin/imports",
 		"/admin/imports/" + uuid.NewString() + "/rejects.csv",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -293,7 +293,7 @@ func TestClientPage(t *testing.T) {
 		"ACME/1", "Stalled", "Wrong account", "agency+acme-bakery@brightside.example", "Ada Moss", adaLogin, "food, east", "Plan", "Gold",
 		"Another account consented", "acct-acme", strange, "acct-strange",
 		"Imported · Command line", "Invitation queued · "+operatorEmail, "Link taken to hand over · Command line", "Pressed Continue · Owner",
-		"Signed in to another account than expected · Owner", "evidence: expected account acct-acme",
+		"Signed in to another account than expected · Owner", "evidence: another account than the expected acct-acme",
 		"Invitation", "to "+adaLogin, "None. Constant Contact gives access when the owner consents.",
 	)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"golang.org/x/time/rate"
@@ -81,11 +83,15 @@ const (
 	pressesPerSecond = 10
 	pressesAtOnce    = 100
 	mostVisitors     = 10_000 // remembered; beyond that all start anew
+
+	// throttleRest is how long a person is asked to wait. A tenth of a second would do, if the robot that has
+	// pressed before them from the same address, such as their company's mail scanner, is done.
+	throttleRest = 10 * time.Second
 )
 
 func newDoors() *doors { return &doors{visitors: make(map[string]*rate.Limiter)} }
 
-func (d *doors) allow(address string) bool {
+func (d *doors) allow(now time.Time, address string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := visitor(address)
@@ -97,7 +103,7 @@ func (d *doors) allow(address string) bool {
 		v = rate.NewLimiter(pressesPerSecond, pressesAtOnce)
 		d.visitors[key] = v
 	}
-	return v.Allow()
+	return v.AllowN(now, 1)
 }
 
 // visitor takes a /64 of IPv6 addresses for one: every household and every rented server has one.
@@ -112,11 +118,17 @@ func visitor(address string) string {
 // throttle guards the doors that need no sign-in.
 func (s *Server) throttle() gin.HandlerFunc {
 	return s.step(func(c *gin.Context) error {
-		if !s.doors.allow(c.ClientIP()) {
-			return errThrottled
-		}
-		return nil
+		return s.pass(c, s.doors, c.ClientIP())
 	})
+}
+
+// pass lets a visitor through, or tells when to come again.
+func (s *Server) pass(c *gin.Context, d *doors, visitor string) error {
+	if d.allow(s.Now(), visitor) {
+		return nil
+	}
+	c.Header("Retry-After", strconv.Itoa(int(throttleRest.Seconds())))
+	return errThrottled
 }
 
 // bound reads a form of limited size.

@@ -164,7 +164,7 @@ func TestThrottle(t *testing.T) {
 	}
 
 	slow := b.browser(t)
-	for path, heading := range map[string]string{"/i/made-up/decline": "Too many attempts", "/admin/enter/made-up": "Too many requests"} {
+	for path, heading := range map[string]string{"/i/made-up/decline": "Please wait ten seconds", "/admin/enter/made-up": "Too many requests"} {
 		page := slow.post(t, path, nil)
 		for i := 0; i < most && page.status != http.StatusTooManyRequests; i++ {
 			page = slow.post(t, path, nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +98,7 @@ func (s *Server) sendToProvider(c *gin.Context, walk authflow.Walk, err error) e
 	case err != nil:
 		return err
 	}
+	s.forgetOldWalks(c)
 	s.setCookie(c, consentCookie(walk.Consent), walk.Browser.Reveal(), int(endingLife.Seconds()))
 	c.Redirect(http.StatusSeeOther, walk.AuthorizeURL)
 	return nil
@@ -105,7 +107,33 @@ func (s *Server) sendToProvider(c *gin.Context, walk authflow.Walk, err error) e
 // endingLife is how long a browser can see how its walk ended.
 const endingLife = time.Hour
 
-func consentCookie(consent uuid.UUID) string { return "consent-" + consent.String() }
+const consentCookies = "consent-"
+
+func consentCookie(consent uuid.UUID) string { return consentCookies + consent.String() }
+
+// forgetOldWalks keeps a browser's cookies few, however often Continue is pressed in it: of too many, a
+// proxy makes an error before we are asked.
+func (s *Server) forgetOldWalks(c *gin.Context) {
+	const most = 10
+	var walks []string
+	for _, cookie := range c.Request.Cookies() {
+		if id, is := strings.CutPrefix(cookie.Name, s.cookieName(consentCookies)); is {
+			walks = append(walks, id)
+		}
+	}
+	slices.Sort(walks) // by age, as such ids do
+	for _, id := range walks[:max(0, len(walks)-most)] {
+		s.setCookie(c, consentCookies+id, "", -1)
+	}
+}
+
+// A browser that comes back without the cookie of its walk is given another one on the way to the next page,
+// which tells by it a browser that keeps cookies, and did not begin, from one that keeps none. The next page
+// knows by its address that it should have got it.
+const (
+	probeCookie = "probe"
+	probed      = "back"
+)
 
 // callback receives the owner from the provider and leaves the address with the code at once,
 // whatever happens: the next page tells what is known.
@@ -116,11 +144,13 @@ func (s *Server) callback(c *gin.Context) error {
 		return nil
 	}
 	q := c.Request.URL.Query()
-	id, _, err := s.Flow.Callback(c, authflow.Callback{
-		State:  q.Get("state"),
-		Code:   provisioning.Secret(q.Get("code")),
-		Error:  q.Get("error"),
-		Issuer: q.Get("iss"),
+	id, outcome, err := s.Flow.Callback(c, authflow.Callback{
+		State:       q.Get("state"),
+		Code:        provisioning.Secret(q.Get("code")),
+		Error:       q.Get("error"),
+		Description: q.Get("error_description"),
+		Issuer:      q.Get("iss"),
+		Repeated:    repeated(q, "state", "code", "error", "iss"),
 		Browser: func(consent uuid.UUID) provisioning.Secret {
 			return provisioning.Secret(s.cookie(c, consentCookie(consent)))
 		},
@@ -128,12 +158,26 @@ func (s *Server) callback(c *gin.Context) error {
 	if err != nil && !errors.Is(err, context.Canceled) { // Else the browser left; nothing was redeemed.
 		s.logFailure(c, c.FullPath(), err)
 	}
-	if id == uuid.Nil {
+	switch {
+	case id == uuid.Nil:
 		c.Redirect(http.StatusSeeOther, "/consent")
-		return nil
+	case outcome == authflow.OutcomeOtherBrowser:
+		s.setCookie(c, probeCookie, "1", int(endingLife.Seconds()))
+		c.Redirect(http.StatusSeeOther, "/consent/"+id.String()+"?"+probed)
+	default:
+		c.Redirect(http.StatusSeeOther, "/consent/"+id.String())
 	}
-	c.Redirect(http.StatusSeeOther, "/consent/"+id.String())
 	return nil
+}
+
+// repeated returns the first of the parameters that the query has more than once, or nothing.
+func repeated(q url.Values, names ...string) string {
+	for _, name := range names {
+		if len(q[name]) > 1 {
+			return name
+		}
+	}
+	return ""
 }
 
 // lost answers a return from the provider that belongs to no walk.
@@ -160,9 +204,12 @@ func (s *Server) consent(c *gin.Context) error {
 		Found:   end.FoundOrganization,
 		Path:    "/consent/" + id.String(),
 	}
-	if end.Outcome == authflow.OutcomeConnected {
+	switch {
+	case end.Outcome == authflow.OutcomeConnected:
 		page.Scopes = s.Scopes
-	} else {
+	case end.Outcome == authflow.OutcomeOtherBrowser && c.Request.URL.Query().Has(probed) && s.cookie(c, probeCookie) == "":
+		page.Outcome = templates.OutcomeNoCookies
+	default:
 		page.Scopes = end.Missing
 	}
 	return s.ending(c, page)
@@ -244,10 +291,7 @@ func (s *Server) throttleLink() gin.HandlerFunc {
 	links := newDoors()
 	return s.step(func(c *gin.Context) error {
 		token := c.Param("token")
-		if !links.allow(token[:min(len(token), enough)]) {
-			return errThrottled
-		}
-		return nil
+		return s.pass(c, links, token[:min(len(token), enough)])
 	})
 }
 

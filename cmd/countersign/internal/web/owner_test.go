@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
 )
 
@@ -92,7 +93,12 @@ func TestWalk(t *testing.T) {
 				t.Errorf("the address with the code, loaded again, leads to %q", got)
 			}
 			b.isAt(t, "ACME/1", "authorized")
-			b.browser(t).get(t, clean).has(t, http.StatusOK).silent(t, "Acme")
+			b.clock.advance(24 * time.Hour) // A phone loads it again when its browser is opened the next day, without the cookie.
+			later := b.browser(t).get(t, clean).has(t, http.StatusOK)
+			if got := later.heading(t); got != "Connected, thank you" {
+				t.Errorf("the next day the page says %q", got)
+			}
+			later.silent(t, "Acme")
 			owner.get(t, link).has(t, http.StatusOK).says(t, "Acme Bakery is connected")
 			owner.post(t, link+"/begin", nil).has(t, http.StatusOK).says(t, "Connected, thank you")
 			if strings.Contains(b.log.String(), strings.TrimPrefix(link, "/i/")) || strings.Contains(b.log.String(), q.Get("state")) {
@@ -211,6 +217,117 @@ func (b *testBundle) startAnew(t *testing.T) {
 	b.imports(t, rosterFile)
 }
 
+// PKCE is a setting: there are providers that refuse it from an app with a secret, and others that demand it.
+func TestWalkWithoutPKCE(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, owner := b.link(t, "ACME/1"), b.browser(t)
+	if err := b.box.SetFaults(sandbox.Faults{sandbox.AuthorizeRefusesPKCE: {Next: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sandbox.Consent(t.Context(), owner.Client, owner.post(t, link+"/begin", nil).leads(t), adaLogin, password, sandbox.Allow); err == nil {
+		t.Fatal("the provider takes PKCE")
+	}
+	b.app.PKCE = false
+	var err error
+	if b.Flow.Provider, err = constantcontact.New(b.app); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.box.SetFaults(sandbox.Faults{sandbox.AuthorizeRefusesPKCE: {Next: 100}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := owner.walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
+		t.Errorf("the walk ends with %q", got)
+	}
+	b.isAt(t, "ACME/1", "authorized")
+}
+
+// An answer in which a parameter comes twice, or that names another issuer, redeems nothing.
+func TestCallbackIsMadeUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, owner := b.link(t, "ACME/1"), b.browser(t)
+	for _, more := range []string{
+		"&state=again", "&code=other", "&error=access_denied&error=server_error", "&iss=" + b.app.TokenURL + "&iss=" + b.app.TokenURL,
+		"&iss=https://evil.example", "&error=access_denied&iss=https://evil.example",
+	} {
+		back := owner.consent(t, link+"/begin", adaLogin, sandbox.Allow)
+		if got := owner.get(t, owner.get(t, back+more).leads(t)).heading(t); got != "That did not work" {
+			t.Errorf("%s: heading %q", more, got)
+		}
+		if got := owner.get(t, owner.get(t, back).leads(t)).heading(t); got != "That did not work" {
+			t.Errorf("%s: the walk goes on and ends with %q", more, got)
+		}
+	}
+	if n := b.box.Stats().TokenRequests; n != 0 {
+		t.Errorf("%d codes were redeemed", n)
+	}
+	b.isAt(t, "ACME/1", "started")
+	if got := owner.walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
+		t.Errorf("the owner's walk ends with %q", got)
+	}
+}
+
+// Who keeps no cookies would be sent round in circles by "start again here".
+func TestWithoutCookies(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, provider, owner := b.link(t, "ACME/1"), b.browser(t), b.browser(t)
+	owner.Jar = nil
+	for range 2 {
+		back, err := sandbox.Consent(t.Context(), provider.Client, owner.post(t, link+"/begin", nil).leads(t), adaLogin, password, sandbox.Allow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := owner.get(t, owner.get(t, back).leads(t)).has(t, http.StatusOK)
+		if got := told.heading(t); got != "Please use another browser" {
+			t.Errorf("heading %q", got)
+		}
+		told.says(t, "Open the link in your mail again", "allow cookies for connect.brightside.example")
+		told.silent(t, "Acme", strings.TrimPrefix(link, "/i/"))
+		again := posts(told.doc(t))
+		if len(again) != 1 || !strings.HasPrefix(again[0], "/consent/") {
+			t.Fatalf("forms %v", again)
+		}
+		link = strings.TrimSuffix(again[0], "/begin")
+	}
+	if n := b.box.Stats().TokenRequests; n != 0 {
+		t.Errorf("%d codes were redeemed", n)
+	}
+	// Once cookies are allowed, the button of that page leads to the end.
+	if got := b.browser(t).walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
+		t.Errorf("heading %q", got)
+	}
+}
+
+// However often Continue is pressed in one browser, its cookies stay few, and the newest walks can be finished.
+func TestCookiesStayFew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	link, owner := b.link(t, "ACME/1"), b.browser(t)
+	for range 60 {
+		owner.post(t, link+"/begin", nil).leads(t)
+	}
+	back := owner.consent(t, link+"/begin", adaLogin, sandbox.Allow)
+	for range 5 {
+		owner.post(t, link+"/begin", nil).leads(t)
+	}
+	u, err := url.Parse(b.PublicURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(owner.Jar.Cookies(u)); n > 12 {
+		t.Errorf("the browser has %d cookies", n)
+	}
+	if got := owner.get(t, owner.get(t, back).leads(t)).heading(t); got != "Connected, thank you" {
+		t.Errorf("heading %q", got)
+	}
+}
+
 // What belongs to no walk of this browser is not redeemed, and leads to a page that helps.
 func TestCallbackOfNoWalk(t *testing.T) {
 	t.Parallel()
@@ -268,7 +385,7 @@ func TestCallback(t *testing.T) {
 		if err := b.db.QueryRow(t.Context(), `UPDATE consents SET claimed_at = now() RETURNING id::text`).Scan(&id); err != nil {
 			t.Fatal(err)
 		}
-		b.clock.advance(2 * time.Minute)
+		b.clock.advance(4 * time.Minute)
 		page := owner.get(t, "/consent/"+id).has(t, http.StatusOK)
 		if got := page.heading(t); got != "That did not work" {
 			t.Errorf("heading %q", got)
@@ -633,6 +750,45 @@ func TestRobotsComeFirst(t *testing.T) {
 		t.Errorf("%d referrals, %v", len(referrals), err)
 	}
 	if got := b.browser(t).walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
+		t.Errorf("the owner's walk ends with %q", got)
+	}
+	b.isAt(t, "ACME/1", "authorized")
+}
+
+// A scanner in the owner's own company presses all there is, fifty times within a second, from the address that
+// the owner comes from. If the owner is stopped, it is for ten seconds, and they are told so.
+func TestRobotFromTheOwnersAddress(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.imports(t, rosterFile)
+	begin := time.Now() // However slow the machine, the robot is quick.
+	b.Now = func() time.Time { return begin.Add(time.Duration(b.clock.ahead.Load())) }
+	link, robot, owner := b.link(t, "ACME/1"), b.browser(t), b.browser(t)
+	stopped := 0
+	for range 50 {
+		for _, button := range []string{"/begin", "/decline", "/not-me", "/unsubscribe", "/renew", "/refer"} {
+			if robot.post(t, link+button, url.Values{"email": {"robot@scanner.example"}}).status == http.StatusTooManyRequests {
+				stopped++
+			}
+		}
+	}
+	if stopped == 0 {
+		t.Error("the robot is never stopped")
+	}
+	page := owner.post(t, link+"/begin", nil).has(t, http.StatusTooManyRequests)
+	if got := page.heading(t); got != "Please wait ten seconds" {
+		t.Errorf("heading %q", got)
+	}
+	if got := page.header.Get("Retry-After"); got != "10" {
+		t.Errorf("Retry-After %q", got)
+	}
+	back := find(page.doc(t), tag("a"), with("class", "button wide"))
+	if len(back) != 1 || attribute(back[0], "href") != link {
+		t.Fatalf("the way back is not %s: %s", link, page.body)
+	}
+	b.clock.advance(10 * time.Second)
+	owner.get(t, link).has(t, http.StatusOK).says(t, "Continue to Constant Contact")
+	if got := owner.walk(t, link, adaLogin, sandbox.Allow).heading(t); got != "Connected, thank you" {
 		t.Errorf("the owner's walk ends with %q", got)
 	}
 	b.isAt(t, "ACME/1", "authorized")

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/grant"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/roster"
@@ -28,6 +30,11 @@ func problems() []problem {
 	return []problem{
 		{provisioning.ErrNotFound, http.StatusNotFound},
 		{authflow.ErrLinkUnknown, http.StatusNotFound},
+		{grant.ErrNotFound, http.StatusNotFound},
+		{grant.ErrRefused, http.StatusConflict},
+		{grant.ErrNoGrant, http.StatusConflict},
+		{grant.ErrDoubtful, http.StatusServiceUnavailable},
+		{provisioning.ErrProviderUnavailable, http.StatusServiceUnavailable},
 		{errNoRoute, http.StatusNotFound},
 		{errNoMethod, http.StatusMethodNotAllowed},
 		{provisioning.ErrBadCursor, http.StatusBadRequest},
@@ -56,6 +63,7 @@ var (
 	errBadRequest    = errors.New("the request was not understood")
 	errNotConfigured = errors.New("not set up")
 	errNoMailbox     = fmt.Errorf("%w: set COUNTERSIGN_AGENCY_MAILBOX, from which usernames are made", errNotConfigured)
+	errNoApp         = fmt.Errorf("%w: set COUNTERSIGN_OAUTH_CLIENT_ID and COUNTERSIGN_OAUTH_CLIENT_SECRET, those of your app at the provider", errNotConfigured)
 	errNoFile        = errors.New("choose a file first")
 )
 
@@ -136,7 +144,8 @@ func (s *Server) errorPage(c *gin.Context, status int, err error) templates.View
 	case strings.HasPrefix(c.Request.URL.Path, "/admin"):
 		page.Home = "/admin"
 	case status == http.StatusTooManyRequests:
-		return templates.ResultPage{Letterhead: s.letterhead(c), Outcome: templates.OutcomeThrottled}
+		// The button that was pressed is one level below its page, whose address may be asked for at any time.
+		return templates.ResultPage{Letterhead: s.letterhead(c), Outcome: templates.OutcomeThrottled, Back: path.Dir(c.Request.URL.EscapedPath())}
 	}
 	if status == http.StatusInternalServerError {
 		page.ID = s.logFailure(c, c.FullPath(), err)

@@ -83,6 +83,12 @@ func (s *Server) routes() (http.Handler, error) {
 	} {
 		get(console, "/clients/:id/"+button, s.backToClient)
 	}
+	get(console, "/quarantine", s.quarantine)
+	get(console, "/quarantine/:id", s.confined)
+	for _, button := range []string{"accept", "discard", "move"} {
+		get(console, "/quarantine/:id/"+button, s.backToHeld)
+	}
+	get(console, "/provider", s.provider)
 	get(console, "/imports", s.imports)
 	get(console, "/imports/template.csv", s.template)
 	get(console, "/imports/:id", s.imported)
@@ -121,6 +127,9 @@ func (s *Server) routes() (http.Handler, error) {
 	actions.POST("/clients/:id/reminder/send", s.bound(), s.act(s.sendReminder))
 	actions.POST("/clients/:id/pause", s.bound(), s.act(s.turn(true)))
 	actions.POST("/clients/:id/resume", s.bound(), s.act(s.turn(false)))
+	actions.POST("/quarantine/:id/accept", s.bound(), s.answer(s.acceptHeld))
+	actions.POST("/quarantine/:id/discard", s.bound(), s.answer(s.discardHeld))
+	actions.POST("/quarantine/:id/move", s.bound(), s.answer(s.moveHeld))
 	actions.POST("/imports", s.answer(s.upload))
 	actions.POST("/uploads/:id/import", s.bound(), s.answer(s.commit))
 	actions.POST("/uploads/:id/discard", s.bound(), s.answer(s.discard))

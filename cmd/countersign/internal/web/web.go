@@ -9,6 +9,7 @@
 //	imports.go   a roster file's way into the roster: upload, columns, plan, import, rejects
 //	reconcile.go the roster beside the provider's own list of accounts
 //	mail.go      how outgoing mail stands; beside it its texts, its letterhead, and what came back to be read
+//	provider.go  what is left of the provider's limits, and how grants are kept alive
 //	words.go     what events and actors are called on pages
 //	api.go       JSON under /api/v1, for keys with the right scope
 //	problem.go   the one table from error to status, and who is told what
@@ -27,8 +28,10 @@ import (
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/authflow/grant"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -42,6 +45,10 @@ type Server struct {
 	Reconciliations *provisioning.Reconciliations // nil without a partner's settings
 	Links           *authflow.Links
 	Flow            *authflow.Flow
+	Grants          *grant.Store
+	Keeper          *grant.Keeper // nil without an app at the provider
+	Calls           *budget.Meter // of the app's key, likewise
+	Tokens          *budget.Meter // of the token endpoint, likewise
 	Mailer          *notify.Mailer
 	Sender          notify.Sender // nil without a mail server
 	Pace            notify.Pace   // of the Outbox

@@ -23,11 +23,14 @@ import (
 
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
 	"github.com/countersign/countersign/templates"
@@ -53,6 +56,7 @@ type testBundle struct {
 	db       *pgxpool.Pool
 	clock    *clock
 	box      *sandbox.Sandbox
+	app      constantcontact.Config // at the imitated provider
 	server   *httptest.Server
 	log      *logBook
 	outgoing outgoing
@@ -134,7 +138,7 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vault, err := authflow.ParseVaultKeys(authflow.GenerateVaultKey("k1"))
+	keys, err := vault.ParseKeys(vault.GenerateKey("k1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +152,7 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 	}
 	scopes := []string{"account_read", "contact_data", "campaign_data", "offline_access"}
 	config := b.provider(t, publicURL, scopes)
+	b.app = config
 	client, err := constantcontact.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -168,16 +173,21 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 	mailSwitch := &notify.Switch{DB: b.db, Log: log}
 	inviter := &provisioning.Inviter{DB: b.db, Linker: links, Mailer: mailer}
 	importer := &provisioning.Importer{DB: b.db, Namer: namer, Inviter: inviter}
+	grants := &grant.Store{DB: b.db, Vault: keys, Thanker: inviter, Scopes: scopes, Now: b.clock.now}
 	return &web.Server{
 		Store:    &provisioning.Store{DB: b.db},
+		Grants:   grants,
+		Keeper:   &grant.Keeper{Store: grants, Provider: client, Reconnecter: inviter, Log: log, Now: b.clock.now},
+		Calls:    budget.New(b.db, "app/api", budget.Limits{PerSecond: 4, PerDay: 1000, Reserve: 100}),
+		Tokens:   budget.New(b.db, "app/token", budget.Limits{PerSecond: 1}),
 		Inviter:  inviter,
 		Importer: importer,
 		Uploads:  provisioning.NewUploads(b.db, importer, mostUpload),
 		Renamer:  &provisioning.Renamer{DB: b.db, Namer: importer.Namer},
 		Links:    links,
 		Flow: &authflow.Flow{
-			DB: b.db, Vault: vault, Links: links, Provider: client, Inviter: inviter, Scopes: scopes,
-			Issuers: authflow.Origins(config.AuthorizeURL, config.TokenURL), Now: b.clock.now,
+			DB: b.db, Vault: keys, Grants: grants, Links: links, Provider: client, Inviter: inviter, Scopes: scopes,
+			Issuers: authflow.Origins(config.AuthorizeURL, config.TokenURL), Now: b.clock.now, Log: log,
 		},
 		Mailer:     mailer,
 		Sender:     &b.outgoing,

@@ -84,6 +84,24 @@ func whatHappened(e provisioning.Event) string {
 		return "Could not finish"
 	case provisioning.EventAuthorized:
 		return "Connected"
+	case provisioning.EventProven:
+		return "The grant was refreshed for the first time: the provider keeps it"
+	case provisioning.EventScopesChanged:
+		return "A refresh of the grant brought other permissions"
+	case provisioning.EventRefreshDoubt:
+		return "The provider refused to refresh the grant; it is tried again"
+	case provisioning.EventTokenGiven:
+		return "Access token given to the agency’s app"
+	case provisioning.EventLapsed:
+		return "The provider says that the grant is gone"
+	case provisioning.EventAccepted:
+		return "The account that consented was taken for the client’s"
+	case provisioning.EventDiscarded:
+		return "The grant of another account was discarded"
+	case provisioning.EventMoved:
+		return "The grant of another account was moved to the client that it belongs to"
+	case provisioning.EventReceived:
+		return "Connected with a grant that came by another client’s link"
 	case provisioning.EventExpired:
 		return "The invitation link ran out"
 	case provisioning.EventRenewed:
@@ -111,6 +129,10 @@ const (
 	doneOptedIn   = "opted-in"
 	doneDismissed = "dismissed"
 	doneDecided   = "decided"
+	doneAccepted  = "accepted"
+	doneDiscarded = "discarded"
+	doneMoved     = "moved"
+	doneGone      = "gone"
 	skipped       = "not-mailed-"
 )
 
@@ -131,6 +153,14 @@ func doneInWords(done string) string {
 		return "The owner stays who it was."
 	case doneDecided:
 		return "Nothing was changed: somebody has decided that already, or the owner has named somebody else since."
+	case doneAccepted:
+		return "The account is accepted: the client is authorized with it."
+	case doneDiscarded:
+		return "The grant is discarded. The client’s link keeps working."
+	case doneMoved:
+		return "The grant is moved: the client that it belongs to is authorized with it. The other one waits on for its own owner."
+	case doneGone:
+		return "Nothing was changed: somebody has decided on this grant already, or the owner has consented again since."
 	case skipped + string(provisioning.SkipPaused):
 		return "Nobody was mailed, as the client is paused: resume it first."
 	case skipped + string(provisioning.SkipAuthorized):
@@ -189,8 +219,7 @@ func detailInWords(e provisioning.Event) string {
 			value = at.UTC().Format("2 Jan 2006, 15:04 UTC")
 		}
 		name = strings.ReplaceAll(name, "_", " ")
-		change, ok := value.(map[string]any)
-		if ok && (e.Kind == provisioning.EventUpdated || e.Kind == provisioning.EventUsernameTaken) {
+		if change, ok := value.(map[string]any); ok {
 			parts = append(parts, fmt.Sprintf("%s: %s → %s", name, cell(change["from"]), cell(change["to"])))
 			continue
 		}
