@@ -146,7 +146,7 @@ func (o Obstacle) Effect() string {
 	case ObstacleAppRefused:
 		return "No owner can finish and no grant is refreshed until its key and secret are right."
 	case ObstacleFrozen:
-		return "That looks like an outage: no client is taken for lapsed until it is over."
+		return "That looks like an outage: until it is over, no client is taken for lapsed that has not been refused for a week."
 	case ObstacleQuotaExceeded, ObstacleDayUsed:
 		return "Owners are asked to come back later, and nothing is lost."
 	case ObstacleShareUsed:

@@ -16,15 +16,15 @@
 // go unused for longer than half of what the provider allows, or when the agency's app wants a fresh
 // token. A refresh never loses a token that rotates:
 //
-//	lease and attempt, committed ──► request, without a lock ──► store, if the generation is still the one
-//	        │                               │
-//	   one at a time                 a crash here leaves the attempt behind: whoever finds the
-//	   over all replicas             lease overdue tries the same refresh token at once
+//	turn at the provider ──► lease and attempt, committed ──► request, without a lock ──► store, if the generation is still the one
+//	        │                       │                               │
+//	   holds nothing          one at a time                 a crash here leaves the attempt behind: whoever finds the
+//	                          over all replicas             lease overdue tries the same refresh token at once
 //
 // What the provider answers is a verdict on the grant, on our app, or on nothing (answer.go). That a grant
 // is gone is believed only when something else says so too (doubt.go), and not while many are refused at once.
 //
 // Files: grant.go (what is known of a grant), store.go (storing and sealing), match.go (whose account it is), quarantine.go,
-// keeper.go, lease.go, answer.go and doubt.go (refreshing), calendar.go (when), token.go (for the agency's app),
+// keeper.go, lease.go and answer.go (refreshing), doubt.go and outage.go (what a refusal means), calendar.go (when), token.go (for the agency's app),
 // overview.go (for the console), shelf.go (sealing anew under another key). The owner's walk is package authflow.
 package grant

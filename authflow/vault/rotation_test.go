@@ -75,7 +75,7 @@ func fill(t *testing.T, db *pgxpool.Pool, v *vault.Vault, n int) []keptGrant {
 		}
 		grants[i] = g
 		clients = append(clients, g.Client)
-		rows = append(rows, []any{g.ID, g.Client, "account " + g.ID.String(), "", "", "", []string{}, "active", g.Generation, g.Access, g.Refresh})
+		rows = append(rows, []any{g.ID, g.Client, "account " + g.ID.String(), "", "", "", []string{}, "active", g.Generation, g.Access, time.Now(), g.Refresh})
 		if i%10 == 0 {
 			invitation, consent := newID(t), newID(t)
 			invitations = append(invitations, []any{invitation, g.Client, invitation[:], time.Now().Add(time.Hour)})
@@ -95,7 +95,7 @@ func fill(t *testing.T, db *pgxpool.Pool, v *vault.Vault, n int) []keptGrant {
 		columns string
 		rows    [][]any
 	}{
-		{"grants", "id client_id account_id organization contact_email subject scopes status generation access_token refresh_token", rows},
+		{"grants", "id client_id account_id organization contact_email subject scopes status generation access_token access_expires_at refresh_token", rows},
 		{"invitations", "id client_id token_hash expires_at", invitations},
 		{"consents", "id client_id invitation_id state_hash browser_hash verifier token_url expires_at", consents},
 	} {

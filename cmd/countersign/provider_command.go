@@ -90,7 +90,7 @@ func (p *program) printKeeping(k web.Keeping) {
 			localTime(&k.AppRefused.Since), prefix, prefix, k.AppRefused.Why)
 	}
 	if k.Frozen != nil {
-		fmt.Fprintf(p.out, "\nMany grants are refused at once since %s, which looks like an outage: no client is taken for lapsed.\n%s\n",
+		fmt.Fprintf(p.out, "\nMany grants are refused at once since %s, which looks like an outage: until it is over, no client is taken for lapsed that has not been refused for a week.\n%s\n",
 			localTime(&k.Frozen.Since), k.Frozen.Why)
 	}
 	if len(k.Doubtful) > 0 {

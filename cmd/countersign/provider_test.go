@@ -30,7 +30,7 @@ func TestProviderCommand(t *testing.T) {
 		`refresh_token = '\x00', refresh_at = now()`,
 		`refused_at = now(), refusals = 2, refresh_token = '\x00', refresh_at = now() + interval '1 hour'`,
 	} {
-		if _, err := conn.Exec(t.Context(), `UPDATE grants SET `+set+` WHERE id = $1`, ids[i]); err != nil {
+		if _, err := conn.Exec(t.Context(), `UPDATE grants SET app = 'app', `+set+` WHERE id = $1`, ids[i]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -213,8 +213,8 @@ func insertGrants(t *testing.T, address, key string, n int) []uuid.UUID {
 		INSERT INTO clients (id, name, owner_email, username, search)
 		SELECT client_id, 'Client', 'owner@client.example', client_id || '@agency.example', ''
 		FROM unnest($1::uuid[], $2::uuid[], $3::bytea[]) AS given (id, client_id, token)`, `
-		INSERT INTO grants (id, client_id, account_id, organization, contact_email, subject, scopes, status, access_token)
-		SELECT id, client_id, 'account ' || id, '', '', '', '{}', 'active', token
+		INSERT INTO grants (id, client_id, account_id, organization, contact_email, subject, scopes, status, access_token, access_expires_at)
+		SELECT id, client_id, 'account ' || id, '', '', '', '{}', 'active', token, now()
 		FROM unnest($1::uuid[], $2::uuid[], $3::bytea[]) AS given (id, client_id, token)`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql, ids, clients, tokens); err != nil {

@@ -73,7 +73,7 @@ type Keeping struct {
 	Doubtful   []DoubtfulGrant `json:"doubtful" doc:"those of them that have been for the longest, at most 20"`
 	Quarantine int             `json:"quarantine" doc:"grants of unexpected accounts, which wait for a decision"`
 	AppRefused *Obstacle       `json:"app_refused" doc:"the provider refuses the app itself: its key or secret is wrong; null if it does not"`
-	Frozen     *Obstacle       `json:"frozen" doc:"so many grants are refused at once that it looks like an outage, and no client is taken for lapsed; null if they are not"`
+	Frozen     *Obstacle       `json:"frozen" doc:"so many grants are refused at once that it looks like an outage, and no client is taken for lapsed that has not been refused for a week; null if they are not"`
 }
 
 // Obstacle is what keeps all grants from being refreshed.
