@@ -219,7 +219,8 @@ func (s *story) deliver(t *testing.T, rt *rapid.T) {
 		SELECT invitation_id
 		FROM messages
 		WHERE client_id = $1
-		ORDER BY ended_at DESC, id DESC
+			AND state = 'sent'
+		ORDER BY sent_at DESC, id DESC
 		LIMIT 1`, s.client)
 	if !strings.HasPrefix(step, "reminder") {
 		s.link, s.used, s.bounced = invitation, 0, s.bounced && s.authorized
