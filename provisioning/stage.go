@@ -166,12 +166,12 @@ func advance(ctx context.Context, db DB, clients []uuid.UUID, ch Change) (found,
 				invited_at = CASE WHEN $5 = 'mail_accepted' THEN coalesce(c.invited_at, now()) ELSE c.invited_at END,
 				started_at = CASE WHEN $5 = 'started' THEN now() ELSE c.started_at END,
 				authorized_at = CASE WHEN $2 = 'authorized' THEN coalesce(c.authorized_at, now()) ELSE c.authorized_at END,
-				proven_at = CASE WHEN $2 = 'authorized' THEN NULL WHEN $5 = 'proven' THEN coalesce(c.proven_at, now()) ELSE c.proven_at END,
+				proven_at = CASE WHEN b.moves AND $2 = 'authorized' THEN NULL WHEN $5 = 'proven' THEN coalesce(c.proven_at, now()) ELSE c.proven_at END,
 				opted_out = CASE WHEN $2 = 'authorized' THEN nullif(c.opted_out, 'declined') ELSE c.opted_out END,
 				opted_out_at = CASE WHEN $2 = 'authorized' AND c.opted_out = 'declined' THEN NULL ELSE c.opted_out_at END
 			FROM before b
 			WHERE c.id = b.id
-				AND (b.moves OR $5 IN ('mail_accepted', 'started', 'proven') OR $2 = 'authorized')
+				AND (b.moves OR $5 IN ('mail_accepted', 'started', 'proven'))
 		),
 		noted AS (
 			INSERT INTO events (client_id, kind, actor, stage, reason, detail)

@@ -50,10 +50,6 @@ const (
 	firstHold   = time.Second
 	longestHold = 32 * time.Second
 
-	// longestAsked is for how long the provider is left alone because it said so in a way that is not known of it.
-	// No call, no news: after that it is asked again.
-	longestAsked = 15 * time.Minute
-
 	// calm is how long after a hold the next throttling counts as the first one.
 	calm = 30 * time.Second
 )
@@ -72,7 +68,7 @@ func (m *Meter) Throttled(ctx context.Context, after time.Duration) error {
 			throttled = throttled + 1,
 			hold_until = greatest(hold_until, clock_timestamp() + make_interval(secs => $2)),
 			hold_why = CASE WHEN hold_until > clock_timestamp() + make_interval(secs => $2) THEN hold_why ELSE $3 END
-		WHERE name = $1`, m.name, max(m.backOff(), min(after, longestAsked)).Seconds(), Throttled)
+		WHERE name = $1`, m.name, max(m.backOff(), after).Seconds(), Throttled)
 	if err != nil {
 		return fmt.Errorf("hold the calls to the provider: %w", err)
 	}
@@ -99,7 +95,6 @@ func (m *Meter) backOff() time.Duration {
 
 // QuotaExceeded tells everybody to hold until the day is over. So soon after its begin that nobody can have
 // made that many calls, the provider means the day before, for its clock is not ours: then the hold is a minute.
-// Where no limit a day is known, the provider means something else by it: it is asked again in a while.
 // Like the end of a turn it works with a context that has ended.
 func (m *Meter) QuotaExceeded(ctx context.Context) error {
 	if m.limits.PerSecond == 0 {
@@ -117,14 +112,12 @@ func (m *Meter) QuotaExceeded(ctx context.Context) error {
 		SET
 			throttled = throttled + 1,
 			hold_until = greatest(hold_until, CASE
-				WHEN $4 THEN now + $5::interval
 				WHEN now < midnight + make_interval(secs => $2) THEN now + interval '1 minute'
 				ELSE midnight + interval '1 day'
 			END),
 			hold_why = $3
 		FROM clock
-		WHERE name = $1`, m.name, float64(m.limits.PerDay)/float64(m.limits.PerSecond), QuotaExceeded,
-		m.limits.PerDay == 0, longestAsked)
+		WHERE name = $1`, m.name, float64(m.limits.PerDay)/float64(m.limits.PerSecond), QuotaExceeded)
 	if err != nil {
 		return fmt.Errorf("hold the calls to the provider: %w", err)
 	}
