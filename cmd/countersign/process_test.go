@@ -37,7 +37,8 @@ type installation struct {
 	env     []string
 }
 
-// install makes an installation with a private database and these settings.
+// install makes an installation with a private database and these settings. It fails the test if a database server
+// outlives the test's processes.
 func install(t *testing.T, settings ...string) *installation {
 	t.Helper()
 	in := &installation{program: executable(t), dataDir: filepath.Join(t.TempDir(), "data")}
@@ -54,6 +55,7 @@ func install(t *testing.T, settings ...string) *installation {
 	}
 	in.env = append(in.env, "COUNTERSIGN_DATA_DIR="+in.dataDir)
 	in.env = append(in.env, settings...)
+	t.Cleanup(func() { in.expectNoServer(t) })
 	return in
 }
 
