@@ -386,7 +386,7 @@ func (f *fleet) killAny() {
 	}
 }
 
-// settle has what the dead have left taken up, and every doubt decided.
+// settle has what the dead have left taken up, every doubt decided, and every grant refreshed.
 func (f *fleet) settle(t *testing.T) {
 	t.Helper()
 	for f.work(t); f.count(t, `SELECT count(*) FROM grants WHERE lease_id IS NOT NULL`) > 0; f.work(t) {
@@ -399,12 +399,16 @@ func (f *fleet) settle(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.work(t)
-		if f.count(t, `SELECT count(*) FROM grants WHERE refused_at IS NOT NULL AND status = 'active'`) == 0 {
+		if f.count(t, `
+			SELECT count(*)
+			FROM grants
+			WHERE status = 'active'
+				AND (refused_at IS NOT NULL OR refreshed_at IS NULL OR refreshed_at < $1)`, f.clock.now().Add(-time.Hour)) == 0 {
 			return
 		}
 		f.clock.advance(25 * time.Hour)
 	}
-	t.Error("doubts stay undecided")
+	t.Error("doubts stay undecided, or grants are not refreshed")
 }
 
 func (f *fleet) work(t *testing.T) {
@@ -420,9 +424,9 @@ func (f *fleet) work(t *testing.T) {
 	}
 }
 
-func (f *fleet) count(t *testing.T, sql string) (n int) {
+func (f *fleet) count(t *testing.T, sql string, args ...any) (n int) {
 	t.Helper()
-	if err := f.db.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+	if err := f.db.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
