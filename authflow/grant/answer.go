@@ -24,8 +24,10 @@ const (
 //	invalid_grant                           refused
 //	any other refusal, such as              misconfigured: every grant would be refused alike
 //	  invalid_client, unauthorized_client
-//	request sent, no answer                 lost
-//	network, 429, 5xx, not the provider's   unavailable
+//	request sent, no answer, or a 5xx that  lost
+//	  does not ask to come again
+//	not sent, 429, come again later,        unavailable
+//	  an answer that is not the provider's
 func classify(err error) Outcome {
 	refusal, refused := errors.AsType[*provisioning.ProviderError](err)
 	switch {

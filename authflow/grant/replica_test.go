@@ -38,9 +38,10 @@ const (
 	beforeSend        // the lease and the attempt are committed, the request is about to go out
 	beforeAnswer      // the provider has done what was asked, and its answer does not arrive
 	beforeStore       // the answer is here
-	beforeCommit      // the store's transaction is ready
-	afterCommit
-	steps = int(afterCommit)
+	afterStore        // the tokens are stored, and nobody has been told that the grant works
+	beforeTold        // the transaction that tells it is ready
+	afterTold
+	steps = int(afterTold)
 )
 
 // replica is a process that keeps grants alive until a signal strikes it at one step of one refresh.
@@ -202,7 +203,7 @@ func (p fusedProvider) Refresh(ctx context.Context, refresh provisioning.Secret)
 	return tokens, err
 }
 
-// fusedDB is the database between two steps.
+// fusedDB is the database between steps.
 type fusedDB struct {
 	*pgxpool.Pool
 	*fuse
@@ -215,6 +216,23 @@ func (db fusedDB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 	}
 	return db.Pool.Query(ctx, sql, args...) //nolint:rowserrcheck // who asked checks them
 }
+
+func (db fusedDB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	row := db.Pool.QueryRow(ctx, sql, args...)
+	if !strings.Contains(sql, "refresh_token = $5") {
+		return row
+	}
+	return fusedRow(func(dest ...any) error {
+		err := row.Scan(dest...)
+		db.at(ctx, afterStore)
+		return err
+	})
+}
+
+// fusedRow is the answer of the statement that stores new tokens, which has committed when it is read.
+type fusedRow func(dest ...any) error
+
+func (scan fusedRow) Scan(dest ...any) error { return scan(dest...) }
 
 func (db fusedDB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if strings.Contains(sql, "INSERT INTO refreshes") {
@@ -235,8 +253,8 @@ type fusedTx struct {
 }
 
 func (tx fusedTx) Commit(ctx context.Context) error {
-	tx.at(ctx, beforeCommit)
+	tx.at(ctx, beforeTold)
 	err := tx.Tx.Commit(ctx)
-	tx.at(ctx, afterCommit)
+	tx.at(ctx, afterTold)
 	return err
 }

@@ -248,7 +248,7 @@ func (f *fleet) run(t *testing.T) {
 				r.Number = int(started.Add(1))
 				r.After = randv2.IntN(5) //nolint:gosec // any refresh will do
 				if i < processes/2 {
-					r.Step, r.Signal = beforeSend+step(i), syscall.SIGSTOP
+					r.Step, r.Signal = beforeSend+step(r.Number)%(afterTold-beforeSend), syscall.SIGSTOP
 				} else {
 					r.Step, r.Signal = f.spared(r.Number), syscall.SIGKILL
 				}
@@ -261,10 +261,13 @@ func (f *fleet) run(t *testing.T) {
 	}
 	killed := 0 // requests before the last kill at any instant
 	for !f.done() && ctx.Err() == nil {
-		// Half of the grants are refreshed as often as can be, half not within a grace. Doubts take their time.
+		// Half of the grants are refreshed as often as can be, half not within a grace. Doubts take their time. Only a
+		// first refresh is told, so that each is one.
 		if _, err := f.db.Exec(ctx, `
 			UPDATE grants
-			SET refresh_at = clock_timestamp()
+			SET
+				refresh_at = clock_timestamp(),
+				proven_at = NULL
 			WHERE refresh_at > clock_timestamp()
 				AND lease_id IS NULL
 				AND refused_at IS NULL
@@ -300,7 +303,7 @@ func (f *fleet) done() bool {
 	spared := f.spared(0)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return spared == 0 && slices.Min(f.stuns[beforeSend:afterCommit]) >= *roundsFlag
+	return spared == 0 && slices.Min(f.stuns[beforeSend:afterTold]) >= *roundsFlag
 }
 
 // live starts a replica and returns when it is dead, which is an error if nobody killed it.
