@@ -53,7 +53,8 @@ type replica struct {
 	Lease    time.Duration
 
 	Step   step
-	After  int // refreshes that come before
+	After  int           // refreshes that come before
+	Age    time.Duration // that it reaches before
 	Signal syscall.Signal
 }
 
@@ -79,7 +80,7 @@ func beReplica(spec string) error {
 	if err != nil {
 		return err
 	}
-	f := &fuse{replica: r, db: pool}
+	f := &fuse{replica: r, db: pool, began: time.Now()}
 	client, err := newClient(r.Provider, f, time.Now)
 	if err != nil {
 		return err
@@ -145,6 +146,7 @@ type fuse struct {
 	replica
 
 	db        *pgxpool.Pool
+	began     time.Time
 	lease     uuid.UUID // the latest, which names the attempt
 	refreshes int       // begun
 	struck    bool
@@ -153,7 +155,7 @@ type fuse struct {
 // reaches tells whether the process is to be struck at this step, now and never again. It is announced to whoever
 // started the process.
 func (f *fuse) reaches(ctx context.Context, s step) bool {
-	if s != f.Step || f.refreshes < f.After || f.struck {
+	if s != f.Step || f.refreshes < f.After || time.Since(f.began) < f.Age || f.struck {
 		return false
 	}
 	var attempts int

@@ -247,6 +247,9 @@ func (f *fleet) run(t *testing.T) {
 				r := f.replica
 				r.Number = int(started.Add(1))
 				r.After = randv2.IntN(5) //nolint:gosec // any refresh will do
+				if i%2 == 0 {
+					r.Age = r.Lease // Only who has been there for a while takes over what the dead have left.
+				}
 				if i < processes/2 {
 					r.Step, r.Signal = beforeSend+step(r.Number)%(afterTold-beforeSend), syscall.SIGSTOP
 				} else {
@@ -397,7 +400,7 @@ func (f *fleet) settle(t *testing.T) {
 	}
 	f.keeper.Now = f.clock.now
 	f.clock.advance(time.Hour) // No token lives on in a grace.
-	for range 5 {
+	for range 9 {              // More than a week: so long verdicts wait, if many grants are refused at once.
 		if _, err := f.db.Exec(t.Context(), `UPDATE grants SET refresh_at = $1 WHERE status = 'active'`, f.clock.now()); err != nil {
 			t.Fatal(err)
 		}
