@@ -176,7 +176,7 @@ func TestSPF(t *testing.T) {
 		"relay behind a translation": {server: "100.64.0.1", want: want{posture.OK, "an address of a private network", "", ""}},
 		"relay of a private name":    {server: "relay.agency.com", want: want{posture.OK, "relay.agency.com has no address in the name system", "", ""}},
 		"silent relay": {
-			zone: zonetest.Zone{"A relay.agency.com": nil}, server: "relay.agency.com",
+			zone: zonetest.Zone{"A relay.agency.com": nil, "AAAA relay.agency.com": nil}, server: "relay.agency.com",
 			want: want{posture.OK, "the resolver does not answer for relay.agency.com", "", ""},
 		},
 		"silent": {

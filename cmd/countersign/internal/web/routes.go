@@ -147,7 +147,18 @@ func (s *Server) routes() (http.Handler, error) {
 	actions.POST("/mail/letterhead/logo/remove", s.bound(), s.answer(s.removeLogo))
 
 	s.api(router)
-	return router, nil
+	return unshared{router}, nil
+}
+
+// unshared gives every request a gin.Context of its own. Gin would hand it to another request later, but the rooms
+// take it for a context.Context, which what they have begun may ask after the answer: a connection that is still
+// being made, a request to the provider whose body still goes out.
+type unshared struct{ router *gin.Engine }
+
+func (u unshared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := gin.CreateTestContextOnly(w, u.router)
+	c.Request = r
+	u.router.HandleContext(c)
 }
 
 // recover answers a panic like any error of ours. http.ErrAbortHandler is not one: it breaks off an
