@@ -290,7 +290,9 @@ func TestOutages(t *testing.T) {
 		if diff := cmp.Diff(revoked, late); diff != "" {
 			fail("not refreshed within five hours of its end (-revoked +got):\n%s", diff)
 		}
-		o.live(t, begun.Add(length+15*time.Hour))
+		// A grant rests for up to four and a half hours between two attempts: it is refused for the first time that long
+		// after the end, and asked for the last time that long after the eight hours for which it is doubted.
+		o.live(t, begun.Add(length+(2*4+1+8)*time.Hour+30*time.Minute))
 		gone = append(gone, revoked...)
 		slices.Sort(gone)
 		if diff := cmp.Diff(gone, query[string](t, o, `SELECT account_id FROM grants WHERE status = 'lapsed' ORDER BY account_id COLLATE "C"`)); diff != "" {
