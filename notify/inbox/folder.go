@@ -57,7 +57,7 @@ func open(ctx context.Context, o Options) (*folder, error) {
 		do   func(context.Context) error
 	}{
 		{stepTLS, f.encrypt},
-		{stepConnect, func(context.Context) error { return f.client.WaitGreeting() }},
+		{stepConnect, f.greeted},
 		{stepSignIn, f.signIn},
 		{stepFolder, f.examine},
 	} {
@@ -94,6 +94,19 @@ func (f *folder) encrypt(ctx context.Context) error {
 		f.client = imapclient.New(secure, options)
 	}
 	return nil
+}
+
+// greeted returns what the server greets with, if that is an error. Where the server has hung up after it, the library
+// tells now of the greeting and now of the hanging up, by chance: only the first says why.
+func (f *folder) greeted(context.Context) error {
+	err := f.client.WaitGreeting()
+	for range 30 {
+		if _, ok := errors.AsType[*imap.Error](err); ok || err == nil {
+			return err
+		}
+		err = f.client.WaitGreeting()
+	}
+	return err
 }
 
 func (f *folder) signIn(context.Context) error {
