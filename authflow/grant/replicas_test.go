@@ -464,10 +464,12 @@ func (f *fleet) check(t *testing.T, remedy bool) {
 		if g[0].Status == grant.StatusLapsed {
 			lapsed++
 			f.checkLapse(t, client, account)
-			if why := f.remedy(sent[account]); why != "" || remedy && f.deaths(t, g[0].ID) <= mostStruck {
+			slow := f.slowest() > *leaseFlag/4 // A machine on which an answer takes that long uses up the grace itself.
+			if why := f.remedy(sent[account]); why != "" || remedy && !slow && f.deaths(t, g[0].ID) <= mostStruck {
 				t.Errorf("%s has lapsed, although there was a remedy: %s (at the provider: %q)\n%s", account, why, ended[account], f.history(sent[account]))
 			} else if remedy {
-				t.Logf("%s outlasted the grace: more than %d replicas in a row were struck over one token\n%s", account, mostStruck, f.history(sent[account]))
+				t.Logf("%s outlasted the grace: more than %d replicas in a row were struck over one token, or an answer took %s\n%s",
+					account, mostStruck, f.slowest(), f.history(sent[account]))
 			}
 			continue
 		}
@@ -540,7 +542,7 @@ func (f *fleet) remedy(sent []*request) string {
 		}
 		last = i
 		if _, ok := first[q.token]; !ok {
-			first[q.token] = q.ended
+			first[q.token] = q.began
 		}
 	}
 	if last < 0 || last == len(sent)-1 {
@@ -555,7 +557,7 @@ func (f *fleet) remedy(sent []*request) string {
 		return "its newest token was known"
 	case refused.token != accepted.token:
 		return fmt.Sprintf("replica %d sent an old token", refused.replica)
-	case refused.began.Sub(first[refused.token]) < f.grace:
+	case refused.ended.Sub(first[refused.token]) < f.grace: // at most: it began while the one was answered, and ended while the other was
 		return "the grace was not over"
 	case !slices.ContainsFunc(f.strikes[accepted.replica], func(s strike) bool {
 		return s.from.Before(refused.began) && (s.to.IsZero() || s.to.After(accepted.began))
@@ -563,6 +565,14 @@ func (f *fleet) remedy(sent []*request) string {
 		return fmt.Sprintf("replica %d, which was not struck, had its newest token", accepted.replica)
 	}
 	return ""
+}
+
+// slowest returns how long the provider took at most for an answer.
+func (f *fleet) slowest() (most time.Duration) {
+	for _, q := range f.sent {
+		most = max(most, q.ended.Sub(q.began))
+	}
+	return most
 }
 
 // deaths returns how many attempts by its last refresh token left nothing but a lease.
