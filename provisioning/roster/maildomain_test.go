@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -338,22 +339,25 @@ func TestMailDomainsWithoutResolver(t *testing.T) {
 	}
 }
 
-// TestMailDomainsBound asks for more domains than are remembered.
+// TestMailDomainsBound asks for more domains than are remembered, not all at once: a check of a machine that is slow
+// ends before its time.
 func TestMailDomainsBound(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // whose clock stands still meanwhile: a slow machine is no silent resolver
-		zone := &mailZone{answers: map[string]mailAnswer{}}
-		m := &roster.MailDomains{Resolver: zone}
-		domains := make([]string, 60_000)
-		for i := range domains {
-			domains[i] = fmt.Sprintf("client%d.com", i)
-			zone.answers["MX "+domains[i]] = mailAnswer{hosts: []string{"mx."}}
-		}
-		m.Check(t.Context(), domains)
+	zone := &mailZone{answers: map[string]mailAnswer{}}
+	m := &roster.MailDomains{Resolver: zone}
+	domains := make([]string, 60_000)
+	for i := range domains {
+		domains[i] = fmt.Sprintf("client%d.com", i)
+		zone.answers["MX "+domains[i]] = mailAnswer{hosts: []string{"mx."}}
+	}
+	ask := func() int {
 		before := zone.questions()
-		m.Check(t.Context(), domains)
-		if again := zone.questions() - before; before != 60_000 || again != 10_000 {
-			t.Errorf("%d questions, then %d again; want 60,000 and 10,000", before, again)
+		for some := range slices.Chunk(domains, 2000) {
+			m.Check(t.Context(), some)
 		}
-	})
+		return zone.questions() - before
+	}
+	if first, again := ask(), ask(); first != 60_000 || again < 10_000 || again > 30_000 {
+		t.Errorf("%d questions, then %d again; want 60,000, and those again that 50,000 leave out", first, again)
+	}
 }
