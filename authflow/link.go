@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // InvitationLife is how long a link works unless it is spent before.
@@ -121,10 +122,17 @@ func (l *Links) HandOver(ctx context.Context, client uuid.UUID, actor provisioni
 	if err != nil {
 		return "", time.Time{}, err
 	}
+	expires = l.Now().Add(InvitationLife)
+	err = provisioning.Audit(ctx, tx, actor, audit.Entry{
+		Action: "link.issue", Object: provisioning.AuditObject(client), After: audit.Fields{"expires_at": expires},
+	})
+	if err != nil {
+		return "", time.Time{}, err
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link: %w", err)
 	}
-	return l.URL(ids[0]), l.Now().Add(InvitationLife), nil
+	return l.URL(ids[0]), expires, nil
 }
 
 // Invitation is a link handed to an owner, with what a page has to know of its client.

@@ -81,7 +81,7 @@ CREATE TABLE keeping (
     CONSTRAINT refused_why CHECK ((refused_at IS NULL) = (refused_why IS NULL))
 );
 COMMENT ON TABLE keeping IS 'What stands in the way of keeping grants alive.';
-COMMENT ON COLUMN keeping.frozen_at IS 'Since when so many grants are refused at once that it looks like an outage: no grant is believed to be gone until it is over.';
+COMMENT ON COLUMN keeping.frozen_at IS 'Since when so many grants are refused at once that it looks like an outage: meanwhile only a grant that was refused for a week is believed to be gone.';
 COMMENT ON COLUMN keeping.refused_at IS 'Since when the provider refuses our app itself.';
 INSERT INTO keeping DEFAULT VALUES;
 

@@ -14,7 +14,7 @@ import (
 // message is a claimed row of messages, with what has to be known of its client and its invitation.
 type message struct {
 	ID           uuid.UUID
-	ClientID     *uuid.UUID // nil for a digest
+	ClientID     *uuid.UUID // nil for what goes to operators
 	InvitationID *uuid.UUID
 	Kind         provisioning.LetterKind
 	Number       int
@@ -186,6 +186,12 @@ func (s *shift) take(ctx context.Context, tx pgx.Tx, due []candidate) (claimed [
 		SELECT `+messageColumns+`,
 			i.expires_at,
 			CASE
+				WHEN m.kind IN ('operator_invitation', 'password_reset') AND NOT EXISTS (
+					SELECT FROM entry_links
+					WHERE id = (m.facts ->> 'link')::uuid
+						AND used_at IS NULL
+						AND expires_at > $2
+				) THEN 'its link no longer works'
 				WHEN m.client_id IS NULL THEN ''
 				WHEN lower(c.owner_email) <> lower(m.to_address) THEN 'the owner''s address changed'
 				WHEN m.kind = 'thanks' THEN ''

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -28,18 +29,28 @@ const (
 	StateCancelled State = "cancelled" // no longer wanted when its turn came
 )
 
-// KindDigest is the mail that tells operators how things stand. All other kinds are letters to owners.
-const KindDigest provisioning.LetterKind = "digest"
+// Mails to operators. All other kinds are letters to owners.
+const (
+	KindDigest             provisioning.LetterKind = "digest"              // tells how things stand
+	KindOperatorInvitation provisioning.LetterKind = "operator_invitation" // has the link that makes an operator
+	KindPasswordReset      provisioning.LetterKind = "password_reset"      // has the link to set another password
+)
 
 // Linker gives the link of an invitation, the same at every call. Package authflow implements it.
 type Linker interface {
 	URL(invitation uuid.UUID) string
 }
 
+// EntryLinker gives the one-time link of an operator, the same at every call. Package authflow/admin implements it.
+type EntryLinker interface {
+	LinkURL(id uuid.UUID) string
+}
+
 // Mailer writes messages: it queues them, with what they say fixed, and composes them. Outbox sends them.
 type Mailer struct {
 	DB         provisioning.DB
 	Linker     Linker
+	Entries    EntryLinker // needed where operators are invited
 	Stationery *Stationery
 	From       string       // address of the sender; the agency's name stands before it
 	Returns    *ReturnPaths // nil if reports go to the sender
@@ -146,6 +157,27 @@ func (m *Mailer) QueueDigest(ctx context.Context, tx pgx.Tx, to []string, step s
 		if err != nil {
 			return fmt.Errorf("queue the digest: %w", err)
 		}
+	}
+	return nil
+}
+
+// QueueEntry stores a mail with a one-time link for an operator, in tx's transaction. It goes out unless the link has
+// been used or taken back before. The facts are those of templates.Entry.
+func (m *Mailer) QueueEntry(
+	ctx context.Context, tx pgx.Tx, to string, kind provisioning.LetterKind, link uuid.UUID, facts map[string]string,
+) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("queue a mail with a link: %w", err)
+	}
+	content := maps.Clone(facts)
+	content["link"] = link.String()
+	_, err = tx.Exec(ctx, `
+		INSERT INTO messages (id, kind, step, to_name, to_address, domain, client_name, facts, stationery_id, created_at, due_at)
+		VALUES ($1, $2, $3, '', $4, $5, '', $6, (SELECT max(id) FROM stationery), clock_timestamp(), clock_timestamp())`,
+		id, kind, string(kind)+" "+link.String(), to, domainOf(to), content)
+	if err != nil {
+		return fmt.Errorf("queue a mail with a link: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	netmail "net/mail"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/wneessen/go-mail"
@@ -101,6 +102,10 @@ func (m *Mailer) render(mails *templates.Mails, msg message) (r templates.Render
 		r, err = mails.Digest(digest)
 		return r, "", err
 	}
+	if msg.Kind == KindOperatorInvitation || msg.Kind == KindPasswordReset {
+		r, err = m.renderEntry(mails, msg)
+		return r, "", err
+	}
 	var facts struct{ Organization string }
 	if err := json.Unmarshal(msg.Facts, &facts); err != nil {
 		return r, "", fmt.Errorf("read what the mail is to tell: %w", err)
@@ -123,6 +128,27 @@ func (m *Mailer) render(mails *templates.Mails, msg message) (r templates.Render
 	}
 	r, err = mails.Render(letter)
 	return r, letter.UnsubscribeLink, err
+}
+
+// renderEntry writes a mail with a one-time link for an operator.
+func (m *Mailer) renderEntry(mails *templates.Mails, msg message) (templates.Rendered, error) {
+	var facts struct {
+		Link    uuid.UUID
+		Expires time.Time
+		By      string
+		Role    templates.Role
+	}
+	if err := json.Unmarshal(msg.Facts, &facts); err != nil {
+		return templates.Rendered{}, fmt.Errorf("read what the mail is to tell: %w", err)
+	}
+	by, _ := strings.CutPrefix(facts.By, string(provisioning.Operator("")))
+	return mails.Entry(templates.Entry{
+		Reset:     msg.Kind == KindPasswordReset,
+		By:        by,
+		Role:      facts.Role,
+		Link:      m.Entries.LinkURL(facts.Link),
+		ExpiresAt: facts.Expires,
+	})
 }
 
 // address puts a name before an address, whatever characters the name has.

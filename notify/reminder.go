@@ -63,6 +63,7 @@ const (
 	ObstacleUsed         Obstacle = "link_used"
 	ObstacleExpired      Obstacle = "link_expired"
 	ObstacleDone         Obstacle = "all_sent"
+	ObstacleNone         Obstacle = "none_sent" // to anybody
 
 	// The following do not.
 
@@ -95,6 +96,8 @@ func (o Obstacle) Words() string {
 		return "the link has run out, or does so within a day: invite the client again"
 	case ObstacleDone:
 		return "all reminders are used up: invite the client again for more"
+	case ObstacleNone:
+		return "no reminders are sent: set COUNTERSIGN_REMINDERS to the days after which they are"
 	case ObstaclePaused:
 		return "the client is paused: resume it first"
 	case ObstacleOnItsWay:
@@ -149,6 +152,7 @@ func (r *Reminders) read(ctx context.Context, db provisioning.DB, clients []uuid
 				WHEN i.revoked_at IS NOT NULL THEN 'address_changed'
 				WHEN i.spent_at IS NOT NULL THEN 'link_used'
 				WHEN i.expires_at <= $3 THEN 'link_expired'
+				WHEN $4 = 0 THEN 'none_sent'
 				WHEN coalesce(ended.number, r.number) >= $4 THEN 'all_sent'
 				WHEN c.paused THEN 'paused'
 				WHEN EXISTS (
@@ -278,7 +282,7 @@ func (r *Reminders) Mailed(ctx context.Context, tx pgx.Tx, letters []Mailed) err
 	why := make([]Obstacle, len(clients))
 	for i, client := range clients {
 		if next[i] = r.following(numbers[i], now, places[client]); next[i] == nil {
-			why[i] = ObstacleDone
+			why[i] = r.over()
 		}
 	}
 	// Invitations have ids that grow with time. What is heard late of an earlier one changes nothing.
@@ -372,6 +376,14 @@ func (r *Reminders) days() []int {
 		return []int{3, 7, 14}
 	}
 	return r.Days
+}
+
+// over is why no reminder follows the last one.
+func (r *Reminders) over() Obstacle {
+	if len(r.days()) == 0 {
+		return ObstacleNone
+	}
+	return ObstacleDone
 }
 
 // following returns when the reminder after number is due if the last mail was accepted at at; nil if

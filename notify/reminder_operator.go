@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // ErrNoReminder is matched when an operator's wish cannot be fulfilled. The error says why, and what to do.
@@ -63,7 +64,7 @@ func (r *Reminders) State(ctx context.Context, client uuid.UUID) (ReminderState,
 // Plan has the next reminder go out at a time that an operator chose, be it in working time or not. It
 // returns provisioning.ErrNotFound, or an error that matches ErrNoReminder.
 func (r *Reminders) Plan(ctx context.Context, client uuid.UUID, at time.Time, actor provisioning.Actor) error {
-	return r.change(ctx, client, func(tx pgx.Tx, s standing) (plan, error) {
+	return r.change(ctx, client, actor, "reminder.plan", func(tx pgx.Tx, s standing) (plan, error) {
 		latest := s.ExpiresAt.Add(-leastLife)
 		switch {
 		case !at.After(r.Now()):
@@ -83,7 +84,7 @@ func (r *Reminders) Plan(ctx context.Context, client uuid.UUID, at time.Time, ac
 // Skip leaves the next reminder out and plans the one after it, counted from the last mail, but not before
 // tomorrow. It returns the errors of Plan.
 func (r *Reminders) Skip(ctx context.Context, client uuid.UUID, actor provisioning.Actor) error {
-	return r.change(ctx, client, func(tx pgx.Tx, s standing) (plan, error) {
+	return r.change(ctx, client, actor, "reminder.skip", func(tx pgx.Tx, s standing) (plan, error) {
 		where := place{client, r.zones().find(s.TimeZone), s.Locale}
 		p := plan{client: client, number: s.Number + 1, why: ObstacleDone}
 		if next := r.following(p.number, s.MailedAt, where); next != nil {
@@ -102,7 +103,7 @@ func (r *Reminders) Skip(ctx context.Context, client uuid.UUID, actor provisioni
 
 // SendNow queues the next reminder at once, be it in working time or not. It returns the errors of Plan.
 func (r *Reminders) SendNow(ctx context.Context, client uuid.UUID, actor provisioning.Actor) error {
-	return r.change(ctx, client, func(tx pgx.Tx, s standing) (plan, error) {
+	return r.change(ctx, client, actor, "reminder.send", func(tx pgx.Tx, s standing) (plan, error) {
 		queued, err := r.queue(ctx, tx, []provisioning.Letter{s.letter()}, actor)
 		if err == nil && queued == 0 {
 			err = refusal(ObstacleOnItsWay)
@@ -112,9 +113,26 @@ func (r *Reminders) SendNow(ctx context.Context, client uuid.UUID, actor provisi
 	})
 }
 
-// change carries out what an operator wants of a client's reminders, unless something is in the way.
-func (r *Reminders) change(ctx context.Context, client uuid.UUID, wish func(pgx.Tx, standing) (plan, error)) error {
-	err := r.changeHeld(ctx, client, wish)
+// change carries out what an operator wants of a client's reminders, unless something is in the way. The audit trail
+// calls it action.
+func (r *Reminders) change(
+	ctx context.Context, client uuid.UUID, actor provisioning.Actor, action string, wish func(pgx.Tx, standing) (plan, error),
+) error {
+	err := r.changeHeld(ctx, client, func(tx pgx.Tx, s standing) error {
+		p, err := wish(tx, s)
+		if err != nil {
+			return err
+		}
+		if err := writePlans(ctx, tx, []plan{p}); err != nil {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, audit.Entry{
+			Action: action,
+			Object: provisioning.AuditObject(client),
+			Before: audit.Fields{"used_up": s.Number, "next_at": s.NextAt},
+			After:  audit.Fields{"used_up": p.number, "next_at": p.nextAt},
+		})
+	})
 	switch {
 	case lockNotAvailable(err):
 		return fmt.Errorf("%w at this moment, because somebody else is changing the client: try again", ErrNoReminder)
@@ -126,7 +144,8 @@ func (r *Reminders) change(ctx context.Context, client uuid.UUID, wish func(pgx.
 	return nil
 }
 
-func (r *Reminders) changeHeld(ctx context.Context, client uuid.UUID, wish func(pgx.Tx, standing) (plan, error)) error {
+// changeHeld has a client changed that nobody else changes meanwhile.
+func (r *Reminders) changeHeld(ctx context.Context, client uuid.UUID, do func(pgx.Tx, standing) error) error {
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return err
@@ -150,11 +169,7 @@ func (r *Reminders) changeHeld(ctx context.Context, client uuid.UUID, wish func(
 	if obstacle != "" {
 		return refusal(obstacle)
 	}
-	p, err := wish(tx, found[0])
-	if err != nil {
-		return err
-	}
-	if err := writePlans(ctx, tx, []plan{p}); err != nil {
+	if err := do(tx, found[0]); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)

@@ -261,7 +261,7 @@ func TestRemindersAreAsManyAsSet(t *testing.T) {
 	d := openDesk(t)
 	d.reminders.Days = []int{}
 	client := d.waiting("none")
-	if diff := cmp.Diff(notify.ReminderState{Why: notify.ObstacleDone}, d.state(client)); diff != "" {
+	if diff := cmp.Diff(notify.ReminderState{Why: notify.ObstacleNone}, d.state(client)); diff != "" {
 		t.Error(diff)
 	}
 	d.reminders.Days = []int{1, 1}

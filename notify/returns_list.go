@@ -11,6 +11,7 @@ import (
 
 	"github.com/countersign/countersign/notify/bounce"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 const returnColumns = `
@@ -67,18 +68,36 @@ func (r *Returns) Read(ctx context.Context, id uuid.UUID) (Return, string, error
 
 // PutAside notes that somebody has read a mail. The first one to do so is remembered. It returns provisioning.ErrNotFound.
 func (r *Returns) PutAside(ctx context.Context, id uuid.UUID, actor provisioning.Actor) error {
-	tag, err := r.DB.Exec(ctx, `
-		UPDATE returns
-		SET
-			read_at = coalesce(read_at, now()),
-			read_by = coalesce(read_by, $2)
-		WHERE id = $1
-			AND content IS NOT NULL`, id, actor)
+	err := pgx.BeginFunc(ctx, r.DB, func(tx pgx.Tx) error {
+		var unread bool
+		err := tx.QueryRow(ctx, `
+			WITH report AS (
+				SELECT
+					id,
+					read_at IS NULL AS unread
+				FROM returns
+				WHERE id = $1
+					AND content IS NOT NULL
+				FOR NO KEY UPDATE
+			),
+			aside AS (
+				UPDATE returns
+				SET
+					read_at = now(),
+					read_by = $2
+				WHERE id = (SELECT id FROM report WHERE unread)
+			)
+			SELECT unread FROM report`, id, actor).Scan(&unread)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return provisioning.ErrNotFound
+		}
+		if err != nil || !unread {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, audit.Entry{Action: "report.aside", Object: "report " + id.String()})
+	})
 	if err != nil {
-		return fmt.Errorf("put a returned mail aside: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("returned mail %s: %w", id, provisioning.ErrNotFound)
+		return fmt.Errorf("put the returned mail %s aside: %w", id, err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -127,23 +128,32 @@ func (s *Stationery) Change(ctx context.Context, actor provisioning.Actor, chang
 		if err != nil {
 			return err
 		}
+		if v.Content.Texts == nil {
+			v.Content.Texts = make(map[string]string)
+		}
 		content := v.Content
 		content.Texts = maps.Clone(content.Texts)
-		if content.Texts == nil {
-			content.Texts = make(map[string]string)
-		}
 		if err := change(&content); err != nil {
 			return err
 		}
 		if err := content.Validate(); err != nil {
 			return fmt.Errorf("%w: %w", ErrStationery, err)
 		}
+		before, after, err := audit.Diff(v.Content, content)
+		if err != nil {
+			return err
+		}
 		if content.Agency == s.Settings.Agency {
 			content.Agency = "" // It follows the configuration.
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO stationery (actor, letterhead, texts) VALUES ($1, $2, $3)`,
 			actor, content.Letterhead, content.Texts)
-		return err
+		if err != nil {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, audit.Entry{
+			Action: "mail.stationery", Object: "stationery", Before: before, After: after,
+		})
 	})
 	s.latest.Store(nil)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 const (
@@ -54,7 +55,14 @@ func (s *Switch) Position(ctx context.Context) (Position, error) {
 
 // Pause stops all mail but what is already on the wire. If it is paused, it stays as it is.
 func (s *Switch) Pause(ctx context.Context, why string, actor provisioning.Actor) error {
-	if _, err := pauseMail(ctx, s.DB, why, actor); err != nil {
+	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+		paused, err := pauseMail(ctx, tx, why, actor)
+		if err != nil || !paused {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, audit.Entry{Action: "mail.pause", Object: "mail", After: audit.Fields{"why": why}})
+	})
+	if err != nil {
 		return err
 	}
 	s.Log.InfoContext(ctx, "outgoing mail is paused", "by", string(actor))
@@ -63,14 +71,20 @@ func (s *Switch) Pause(ctx context.Context, why string, actor provisioning.Actor
 
 // Resume lets mail go again. The breaker begins to count anew.
 func (s *Switch) Resume(ctx context.Context, actor provisioning.Actor) error {
-	_, err := s.DB.Exec(ctx, `
-		UPDATE mail_switch
-		SET
-			paused_at = NULL,
-			paused_by = NULL,
-			why = NULL,
-			watched_at = clock_timestamp()
-		WHERE paused_at IS NOT NULL`)
+	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE mail_switch
+			SET
+				paused_at = NULL,
+				paused_by = NULL,
+				why = NULL,
+				watched_at = clock_timestamp()
+			WHERE paused_at IS NOT NULL`)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, audit.Entry{Action: "mail.resume", Object: "mail"})
+	})
 	if err != nil {
 		return fmt.Errorf("resume outgoing mail: %w", err)
 	}
@@ -133,9 +147,9 @@ func (s *Switch) Bounced(ctx context.Context, tx pgx.Tx, message uuid.UUID) erro
 }
 
 // pauseMail tells whether it was this call that paused it.
-func pauseMail(ctx context.Context, db provisioning.DB, why string, actor provisioning.Actor) (bool, error) {
+func pauseMail(ctx context.Context, tx pgx.Tx, why string, actor provisioning.Actor) (bool, error) {
 	var paused bool
-	err := db.QueryRow(ctx, `
+	err := tx.QueryRow(ctx, `
 		UPDATE mail_switch
 		SET
 			paused_at = clock_timestamp(),

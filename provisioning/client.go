@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // ErrNotFound is matched when no row has the id or ref asked for.
@@ -61,7 +64,11 @@ type Client struct {
 	ProvenAt     *time.Time // first refresh that worked
 	OptedOut     *OptedOut  // nil if the owner takes mails
 	OptedOutAt   *time.Time
+	Revision     uint32 // the database's mark of the transaction that wrote the client last
 }
+
+// Version tells one state of a client from every other: whatever changes anything of it changes this too.
+func (c Client) Version() string { return strconv.FormatUint(uint64(c.Revision), 36) }
 
 const clientColumns = `
 	c.id,
@@ -88,7 +95,8 @@ const clientColumns = `
 	c.authorized_at,
 	c.proven_at,
 	c.opted_out,
-	c.opted_out_at`
+	c.opted_out_at,
+	c.xmin`
 
 // Store reads the roster.
 type Store struct {
@@ -122,22 +130,55 @@ func (s *Store) Client(ctx context.Context, key string) (Client, error) {
 }
 
 // Delete removes a client with all that is its own: its history, links, mails and sealed tokens. Its username is
-// never given again. It returns ErrNotFound.
-func (s *Store) Delete(ctx context.Context, client uuid.UUID) error {
-	tag, err := s.DB.Exec(ctx, `DELETE FROM clients WHERE id = $1`, client)
+// never given again. The audit trail keeps what it was: its names, addresses and keys. It returns ErrNotFound.
+func (s *Store) Delete(ctx context.Context, client uuid.UUID, actor Actor) error {
+	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `DELETE FROM clients c WHERE id = $1 RETURNING `+clientColumns, client)
+		if err != nil {
+			return err
+		}
+		c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Client])
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, audit.Entry{Action: "client.delete", Object: AuditObject(client), Before: c.facts()})
+	})
 	if err != nil {
 		return fmt.Errorf("delete client %s: %w", client, err)
 	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("client %s: %w", client, ErrNotFound)
-	}
 	return nil
+}
+
+// facts are what the audit trail keeps of a client.
+func (c Client) facts() audit.Fields {
+	return audit.Fields{
+		"name":        c.Name,
+		"ref":         c.Ref,
+		"owner_name":  c.OwnerName,
+		"owner_email": c.OwnerEmail,
+		"account_id":  c.AccountID,
+		"username":    c.Username,
+		"route":       c.Route,
+		"stage":       c.Stage,
+		"reason":      c.Reason,
+		"tags":        c.Tags,
+		"created_at":  c.CreatedAt,
+	}
 }
 
 // BindAccount notes which of the provider's accounts a client is, as its verified grant showed. The caller
 // has locked the client.
 func BindAccount(ctx context.Context, db DB, client uuid.UUID, account string) error {
-	tag, err := db.Exec(ctx, `UPDATE clients SET account_id = $2 WHERE id = $1 AND account_id IS DISTINCT FROM $2`, client, account)
+	tag, err := db.Exec(ctx, `
+		UPDATE clients
+		SET
+			account_id = $2,
+			updated_at = now()
+		WHERE id = $1
+			AND account_id IS DISTINCT FROM $2`, client, account)
 	if err != nil {
 		return fmt.Errorf("bind the account: %w", err)
 	}
@@ -145,83 +186,6 @@ func BindAccount(ctx context.Context, db DB, client uuid.UUID, account string) e
 		return nil
 	}
 	return reindex(ctx, db, client)
-}
-
-// Filter selects clients; a zero field does not restrict.
-type Filter struct {
-	Stage  Stage
-	Reason Reason
-	Route  Route
-	Tag    string
-	Query  string // words; each must begin a word of the name, ref, account id, owner or username
-	Limit  int    // of a page; 50 if zero, at most 500
-	Cursor string // NextCursor of the page before
-}
-
-// ErrBadCursor is matched when a cursor did not come from an earlier page.
-var ErrBadCursor = errors.New("the cursor is not one that an earlier page gave: start again without it")
-
-// planned has a query planned for its values each time: what is right for a frequent tag would read all
-// of the roster for a rare one.
-const planned = pgx.QueryExecModeCacheDescribe
-
-// Clients returns a page of clients in the order they were imported, and the cursor of the next page,
-// empty if there is none. It returns ErrBadCursor. Its cost grows with the page, not with the roster.
-func (s *Store) Clients(ctx context.Context, f Filter) (page []Client, next string, err error) {
-	limit := min(f.Limit, 500)
-	if limit <= 0 {
-		limit = 50
-	}
-	where, params := f.conditions(nil)
-	if f.Cursor != "" {
-		after, err := uuid.Parse(f.Cursor)
-		if err != nil {
-			return nil, "", ErrBadCursor
-		}
-		params = append(params, after)
-		where = append(where, fmt.Sprintf("c.id > $%d", len(params)))
-	}
-	params = append(params, limit+1)
-	sql := fmt.Sprintf(`SELECT %s FROM clients c WHERE %s ORDER BY c.id LIMIT $%d`,
-		clientColumns, strings.Join(where, " AND "), len(params))
-	rows, err := s.DB.Query(ctx, sql, append([]any{planned}, params...)...)
-	if err != nil {
-		return nil, "", fmt.Errorf("list clients: %w", err)
-	}
-	page, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Client])
-	if err != nil {
-		return nil, "", fmt.Errorf("list clients: %w", err)
-	}
-	if len(page) > limit {
-		page = page[:limit]
-		next = page[limit-1].ID.String()
-	}
-	return page, next, nil
-}
-
-// conditions says which clients c the filter selects, as SQL over params, which it extends.
-func (f Filter) conditions(params []any) ([]string, []any) {
-	where := []string{"true"}
-	add := func(condition string, value any) {
-		params = append(params, value)
-		where = append(where, fmt.Sprintf(condition, len(params)))
-	}
-	if f.Stage != "" {
-		add("c.stage = $%d", f.Stage)
-	}
-	if f.Reason != "" {
-		add("c.reason = $%d", f.Reason)
-	}
-	if f.Route != "" {
-		add("c.route = $%d", f.Route)
-	}
-	if f.Tag != "" {
-		add("c.tags @> ARRAY[$%d::text]", storedText(f.Tag))
-	}
-	if strings.TrimSpace(f.Query) != "" {
-		add("c.search @@ $%d::tsquery", searchQuery(f.Query))
-	}
-	return where, params
 }
 
 // storedText writes what a person typed as the roster has it: in Unicode's normal form C, and with

@@ -205,8 +205,12 @@ func TestClientsPages(t *testing.T) {
 		}
 	}
 	page, next, err := o.Clients(t.Context(), provisioning.Filter{Query: "bakery", Limit: clients})
-	if len(page) != clients || next != page[clients-1].ID.String() || err != nil {
+	if len(page) != clients || next == "" || err != nil {
 		t.Errorf("%d found, next %q, %v", len(page), next, err)
+	}
+	page, next, err = o.Clients(t.Context(), provisioning.Filter{Query: "bakery", Limit: clients, Cursor: next})
+	if len(page) != 50 || next != "" || err != nil {
+		t.Errorf("%d more found, next %q, %v", len(page), next, err)
 	}
 	for _, cursor := range []string{"x", "1", "ACME-1", "00000000"} {
 		if _, _, err := o.Clients(t.Context(), provisioning.Filter{Cursor: cursor}); !errors.Is(err, provisioning.ErrBadCursor) {

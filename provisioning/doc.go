@@ -18,6 +18,8 @@
 //	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go);
 //	                changes owners, and takes those whom owners name               (owner.go, referral.go)
+//	Filter          selects clients, in an order, page by page                                (filter.go, search.go)
+//	PauseAll …      do to a batch of clients what is done to one, for package provisioning/bulk       (batch.go)
 //	OptOut, OptIn   what owners say about mail stands beside the stage                        (optout.go)
 //	Advance         the only function that changes a stage; it writes the event as well       (stage.go)
 //	Store           reads clients, events, imports; Progress counts without counting rows

@@ -36,6 +36,7 @@ const (
 	EventReferralTaken EventKind = "referral_taken" // an operator had that person invited
 	EventReferralLeft  EventKind = "referral_left"  // an operator did not
 	EventLinkIssued    EventKind = "link_issued"    // an operator took a link to hand over
+	EventExtended      EventKind = "extended"       // an operator gave the link another life
 	EventStarted       EventKind = "started"        // somebody pressed Continue
 	EventDeclined      EventKind = "declined"       // the owner said no
 	EventUnsubscribed  EventKind = "unsubscribed"   // the owner wants no more mails

@@ -17,10 +17,11 @@ import (
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
-// Export writes the clients that the filter selects as a roster file with their usernames and stages.
+// Export writes the clients that the filter selects, or of them those that are named if any are, as a roster file with
+// their usernames and stages.
 // Cells that a spreadsheet would take for formulas are neutralized; importing the file again restores
-// them and changes nothing. Memory does not grow with the roster.
-func (s *Store) Export(ctx context.Context, w io.Writer, f Filter) error {
+// them and changes nothing. They come in the filter's order. Memory does not grow with the roster.
+func (s *Store) Export(ctx context.Context, w io.Writer, f Filter, named ...uuid.UUID) error {
 	extras, err := s.extraColumns(ctx)
 	if err != nil {
 		return err
@@ -36,8 +37,12 @@ func (s *Store) Export(ctx context.Context, w io.Writer, f Filter) error {
 		return err
 	}
 	where, params := f.conditions(nil)
-	rows, err := s.DB.Query(ctx, fmt.Sprintf(`SELECT %s FROM clients c WHERE %s ORDER BY c.id`,
-		clientColumns, strings.Join(where, " AND ")), params...)
+	if len(named) > 0 {
+		params = append(params, named)
+		where = append(where, fmt.Sprintf("c.id = ANY($%d)", len(params)))
+	}
+	rows, err := s.DB.Query(ctx, fmt.Sprintf(`SELECT %s FROM clients c WHERE %s ORDER BY %s`,
+		clientColumns, strings.Join(where, " AND "), f.order()), params...)
 	if err != nil {
 		return fmt.Errorf("export the roster: %w", err)
 	}

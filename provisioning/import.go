@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
@@ -33,6 +34,9 @@ type ImportOptions struct {
 	Invite   bool // queue an invitation for every client of the file that was not mailed before
 
 	PlanRows int // how many rows the plan of a dry run has; ShownRows if zero
+
+	// Bytes, if it is set, gets the bytes of the file as they are read.
+	Bytes io.Writer
 
 	// Read, if it is set, is told how many rows the file has once it is read: what follows takes as long again.
 	Read func(rows int)
@@ -77,6 +81,9 @@ var ErrRejected = errors.New("rows were rejected, so nothing was imported: corre
 // and nothing contradicts. It returns a *roster.Error if the file as a whole cannot be read, and
 // ErrRejected if a strict import has rejects.
 func (im *Importer) Import(ctx context.Context, file io.Reader, o ImportOptions) (Import, error) {
+	if o.Bytes != nil {
+		file = io.TeeReader(file, o.Bytes)
+	}
 	reader, err := roster.NewReader(file, roster.Options{Map: o.Map, Agency: im.Mailbox.String()})
 	if err != nil {
 		return Import{}, err
@@ -141,15 +148,51 @@ func (im *Importer) importRows(ctx context.Context, reader *roster.Reader, o Imp
 	if err := m.record(ctx, &result); err != nil {
 		return Import{}, fmt.Errorf("record the import: %w", err)
 	}
+	if err := Audit(ctx, tx, o.Actor, result.entry()); err != nil {
+		return Import{}, err
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return Import{}, fmt.Errorf("import: %w", err)
 	}
 	return result, nil
 }
 
-// Imports returns the newest imports, newest first, without their rejects.
-func (s *Store) Imports(ctx context.Context, limit int) ([]Import, error) {
-	return s.imports(ctx, `ORDER BY id DESC LIMIT $1`, limit)
+// entry is the import as the audit trail tells it.
+func (im *Import) entry() audit.Entry {
+	after := audit.Fields{
+		"file_name": im.FileName,
+		"rows":      im.Rows,
+		"created":   im.Created,
+		"updated":   im.Updated,
+		"unchanged": im.Unchanged,
+		"rejected":  im.Rejected,
+	}
+	if im.Invited != nil {
+		after["queued"] = im.Invited.Queued
+	}
+	return audit.Entry{Action: "roster.import", Object: "import " + im.ID.String(), After: after}
+}
+
+// Imports returns a page of imports, newest first and without their rejects, and the cursor of the next page, empty if
+// there is none. A limit of zero is 50. It returns ErrBadCursor.
+func (s *Store) Imports(ctx context.Context, cursor string, limit int) (page []Import, next string, err error) {
+	if limit = min(limit, 500); limit <= 0 {
+		limit = 50
+	}
+	before := uuid.Max
+	if cursor != "" {
+		if before, err = uuid.Parse(cursor); err != nil {
+			return nil, "", ErrBadCursor
+		}
+	}
+	if page, err = s.imports(ctx, `WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit+1); err != nil {
+		return nil, "", err
+	}
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].ID.String()
+	}
+	return page, next, nil
 }
 
 // Import returns an import with its first rejects. It returns ErrNotFound.

@@ -252,9 +252,16 @@ func TestImportCounts(t *testing.T) {
 			t.Errorf("what is kept of %s (-want +got)\n%s", name, diff)
 		}
 	}
-	all, err := o.Imports(t.Context(), 2)
-	if err != nil || len(all) != 2 || all[0].ID != im.ID || all[0].Rejects == nil {
-		t.Errorf("the newest imports: %v, %v", all, err)
+	newest, next, err := o.Imports(t.Context(), "", 2)
+	if err != nil || len(newest) != 2 || newest[0].ID != im.ID || newest[0].Rejects == nil || next == "" {
+		t.Errorf("the newest imports: %v, next %q, %v", newest, next, err)
+	}
+	older, next, err := o.Imports(t.Context(), next, 2)
+	if err != nil || len(older) != 1 || older[0].Created != 1 || older[0].Rejected != 3 || next != "" {
+		t.Errorf("the ones before: %v, next %q, %v", older, next, err)
+	}
+	if _, _, err := o.Imports(t.Context(), "2", 2); !errors.Is(err, provisioning.ErrBadCursor) {
+		t.Errorf("%v, want %v", err, provisioning.ErrBadCursor)
 	}
 }
 
@@ -273,11 +280,12 @@ func TestImportUpdates(t *testing.T) {
 	account := "X"
 	want.Name, want.AccountID, want.Route, want.SiteURL, want.Locale = "Acme Inc", &account, provisioning.RouteManager, "https://b.example", "de-AT"
 	want.Tags, want.Extra, want.UpdatedAt = []string{"three"}, map[string]string{"Plan": "Gold", "Notes": "bye"}, got.UpdatedAt
+	want.Revision = got.Revision
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if !got.UpdatedAt.After(created.UpdatedAt) {
-		t.Error("updated_at stays")
+	if !got.UpdatedAt.After(created.UpdatedAt) || got.Version() == created.Version() {
+		t.Error("updated_at or the version stays")
 	}
 	events, err := o.Events(t.Context(), got.ID, 0, 10)
 	if err != nil {

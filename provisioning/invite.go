@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // Linker makes invitations: links that an owner can consent by. Package authflow implements it.
@@ -120,6 +122,11 @@ func (i *Inviter) Invite(ctx context.Context, sel Selection, actor Actor, dryRun
 	if err != nil || dryRun {
 		return result, err
 	}
+	if result.Queued > 0 {
+		if err := Audit(ctx, tx, actor, sel.entry(result, params)); err != nil {
+			return Invited{}, err
+		}
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return Invited{}, fmt.Errorf("invite: %w", err)
 	}
@@ -139,6 +146,20 @@ func (sel Selection) conditions(ctx context.Context, db DB) (where string, param
 	}
 	conditions, params := f.conditions([]any{false, sel.Stage != ""})
 	return strings.Join(conditions, " AND "), params, nil
+}
+
+// entry is the invitation of the selected clients as the audit trail tells it. params are those of conditions: a
+// client that is named alone is what was invited.
+func (sel Selection) entry(result Invited, params []any) audit.Entry {
+	after := audit.Fields{"matched": result.Matched, "queued": result.Queued, "skipped": result.Skipped}
+	if sel.Clients != nil {
+		if ids, ok := params[len(params)-1].([]uuid.UUID); ok && len(ids) == 1 {
+			return audit.Entry{Action: "client.invite", Object: AuditObject(ids[0]), After: after}
+		}
+	} else {
+		after["all"], after["stage"], after["reason"], after["tag"] = sel.All, sel.Stage, sel.Reason, sel.Tag
+	}
+	return audit.Entry{Action: "client.invite", Object: "roster", After: after}
 }
 
 // findAll returns the ids of clients named by id, "ref:…" or plain ref.
@@ -192,20 +213,21 @@ func (i *Inviter) invite(ctx context.Context, tx pgx.Tx, where string, params []
 		return Invited{}, err
 	}
 	result := Invited{Skipped: make(map[SkipReason]int)}
+	count := func(_ uuid.UUID, why SkipReason) { result.Skipped[why]++ }
 	last := uuid.Nil
 	for {
-		letters, seen, end, err := i.selectBatch(ctx, tx, where, params, last, result.Skipped)
+		letters, seen, end, err := i.selectBatch(ctx, tx, where, params, last, count)
 		if err != nil {
 			return Invited{}, err
 		}
 		result.Matched += seen
-		queued, err := i.queue(ctx, tx, letters, actor)
+		already, err := i.queue(ctx, tx, letters, actor)
 		if err != nil {
 			return Invited{}, err
 		}
-		result.Queued += queued
-		if already := len(letters) - queued; already > 0 {
-			result.Skipped[SkipQueued] += already
+		result.Queued += len(letters) - len(already)
+		if len(already) > 0 {
+			result.Skipped[SkipQueued] += len(already)
 		}
 		if seen < batch {
 			return result, nil
@@ -214,11 +236,31 @@ func (i *Inviter) invite(ctx context.Context, tx pgx.Tx, where string, params []
 	}
 }
 
-// selectBatch reads the next batch of selected clients after last, counts those to be skipped, and
+// InviteAll queues one mail for every one of at most 2,000 clients that may be mailed, in tx's transaction, as
+// Invite does for those of a selection: named says that they were named one by one, and again that they may have
+// been mailed before. It returns those that were not mailed.
+func (i *Inviter) InviteAll(ctx context.Context, tx pgx.Tx, clients []uuid.UUID, named, again bool, actor Actor) (Skips, error) {
+	if err := LockRoster(ctx, tx); err != nil {
+		return nil, err
+	}
+	skips := make(Skips)
+	skip := func(client uuid.UUID, why SkipReason) { skips[client] = why }
+	letters, _, _, err := i.selectBatch(ctx, tx, "c.id = ANY ($3)", []any{named, again, clients}, uuid.Nil, skip)
+	if err != nil {
+		return nil, err
+	}
+	already, err := i.queue(ctx, tx, letters, actor)
+	for _, client := range already {
+		skips[client] = SkipQueued
+	}
+	return skips, err
+}
+
+// selectBatch reads the next batch of selected clients after last, tells those to be skipped, and
 // returns letters for the others. It locks none of them: an owner at work does not wait, and whether a
 // letter is still wanted is asked again when it is sent.
 func (i *Inviter) selectBatch(
-	ctx context.Context, tx pgx.Tx, where string, params []any, last uuid.UUID, skipped map[SkipReason]int,
+	ctx context.Context, tx pgx.Tx, where string, params []any, last uuid.UUID, skipped func(uuid.UUID, SkipReason),
 ) (letters []Letter, seen int, end uuid.UUID, err error) {
 	params = append(slices.Clone(params), last)
 	//nolint:rowserrcheck // ForEachRow returns it.
@@ -252,7 +294,7 @@ func (i *Inviter) selectBatch(
 		seen++
 		end = l.Client
 		if skip != "" {
-			skipped[skip]++
+			skipped(l.Client, skip)
 			return nil
 		}
 		letters = append(letters, l)
@@ -264,10 +306,10 @@ func (i *Inviter) selectBatch(
 	return letters, seen, end, nil
 }
 
-// queue issues the links and hands the letters to the mailer. It returns how many were new to it.
-func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor Actor) (int, error) {
+// queue issues the links and hands the letters to the mailer. It returns the clients to whom one is on its way already.
+func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor Actor) (already []uuid.UUID, err error) {
 	if len(letters) == 0 {
-		return 0, nil
+		return nil, nil
 	}
 	clients := make([]uuid.UUID, len(letters))
 	for n, l := range letters {
@@ -275,20 +317,17 @@ func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor 
 	}
 	invitations, err := i.Linker.Issue(ctx, tx, clients)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for n := range letters {
 		letters[n].Invitation = invitations[n]
 	}
-	already, err := i.Mailer.Queue(ctx, tx, letters)
-	if err != nil {
-		return 0, err
+	if already, err = i.Mailer.Queue(ctx, tx, letters); err != nil {
+		return nil, err
 	}
 	clients = slices.DeleteFunc(clients, func(c uuid.UUID) bool { return slices.Contains(already, c) })
-	if _, err := AdvanceAll(ctx, tx, clients, Change{Event: EventMailQueued, Actor: actor}); err != nil {
-		return 0, err
-	}
-	return len(clients), nil
+	_, err = AdvanceAll(ctx, tx, clients, Change{Event: EventMailQueued, Actor: actor})
+	return already, err
 }
 
 // Reconnect records the change that ends a client's authorization and has its owner asked to connect again,

@@ -456,7 +456,7 @@ func (m *merge) create(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// record keeps the import itself, and its rejects.
+// record keeps the import itself, the clients that it created or changed, and its rejects.
 func (m *merge) record(ctx context.Context, r *Import) error {
 	err := m.tx.QueryRow(ctx, `
 		INSERT INTO imports (id, file_name, actor, header, rows, created, updated, unchanged, rejected, warned, warnings)
@@ -464,6 +464,15 @@ func (m *merge) record(ctx context.Context, r *Import) error {
 		RETURNING at`,
 		r.ID, r.FileName, r.Actor, r.Header, r.Rows, r.Created, r.Updated, r.Unchanged, r.Rejected, r.Warned, r.Warnings,
 	).Scan(&r.At)
+	if err != nil {
+		return err
+	}
+	_, err = m.tx.Exec(ctx, `
+		INSERT INTO import_clients (import_id, client_id)
+		SELECT $1, client_id
+		FROM incoming
+		WHERE code IS NULL
+			AND (is_new OR changes IS NOT NULL)`, r.ID)
 	if err != nil {
 		return err
 	}

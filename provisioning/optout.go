@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // OptedOut says that an owner wants no more mails, and how they said so. It stands beside the stage, because a
@@ -85,10 +87,12 @@ func UndoOptOut(ctx context.Context, db DB, client uuid.UUID, made time.Time) er
 func optIn(ctx context.Context, db DB, client uuid.UUID, made *time.Time, actor Actor) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		var lifted bool
+		var said *OptedOut
 		err := tx.QueryRow(ctx, `
 			WITH before AS (
 				SELECT
 					id,
+					opted_out,
 					coalesce(opted_out_at = coalesce($2, opted_out_at), false) AS lifts
 				FROM clients
 				WHERE id = $1
@@ -104,7 +108,10 @@ func optIn(ctx context.Context, db DB, client uuid.UUID, made *time.Time, actor 
 				WHERE c.id = b.id
 					AND b.lifts
 			)
-			SELECT lifts FROM before`, client, made).Scan(&lifted)
+			SELECT
+				lifts,
+				opted_out
+			FROM before`, client, made).Scan(&lifted, &said)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("client %s: %w", client, ErrNotFound)
 		}
@@ -119,8 +126,12 @@ func optIn(ctx context.Context, db DB, client uuid.UUID, made *time.Time, actor 
 			return fmt.Errorf("opt client %s in: %w", client, err)
 		}
 		ch.Client, ch.Event, ch.Actor = client, EventOptedIn, actor
-		_, err = Advance(ctx, tx, ch)
-		return err
+		if _, err := Advance(ctx, tx, ch); err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, audit.Entry{
+			Action: "client.opt_in", Object: AuditObject(client), Before: audit.Fields{"opted_out": said}, After: audit.Fields{"opted_out": nil},
+		})
 	})
 }
 

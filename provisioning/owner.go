@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
@@ -79,16 +80,49 @@ func (i *Inviter) ChangeOwner(ctx context.Context, client uuid.UUID, to Owner, a
 		if err := lockRoster(ctx, tx); err != nil {
 			return err
 		}
-		result, err = i.changeOwner(ctx, tx, client, to, actor)
-		return err
+		change, err := i.changeOwner(ctx, tx, client, to, actor)
+		if result = change.invited; err != nil || change.nothing() {
+			return err
+		}
+		return Audit(ctx, tx, actor, change.entry("client.owner", client))
 	})
 	return result, err
 }
 
-// changeOwner is ChangeOwner in tx, whose caller holds the roster.
-func (i *Inviter) changeOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, to Owner, actor Actor) (Invited, error) {
-	var from Owner
-	err := tx.QueryRow(ctx, `
+// ownerChange is what became of a client's owner.
+type ownerChange struct {
+	from, to Owner
+	invited  Invited
+}
+
+// nothing tells that all is as before.
+func (c ownerChange) nothing() bool { return c.from == c.to && c.invited.Queued == 0 }
+
+// entry is the change as the audit trail tells it.
+func (c ownerChange) entry(action string, client uuid.UUID) audit.Entry {
+	before, after := audit.Fields{}, audit.Fields{"queued": c.invited.Queued}
+	if c.from.Name != c.to.Name {
+		before["owner_name"], after["owner_name"] = c.from.Name, c.to.Name
+	}
+	if c.from.Email != c.to.Email {
+		before["owner_email"], after["owner_email"] = c.from.Email, c.to.Email
+	}
+	return audit.Entry{Action: action, Object: AuditObject(client), Before: before, After: after}
+}
+
+// changeOwner is ChangeOwner in tx, whose caller holds the roster and records the change.
+func (i *Inviter) changeOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, to Owner, actor Actor) (ownerChange, error) {
+	from, err := i.setOwner(ctx, tx, client, to, actor)
+	if err != nil {
+		return ownerChange{}, err
+	}
+	invited, err := i.invite(ctx, tx, "c.id = $3", []any{true, true, client}, actor)
+	return ownerChange{from, to, invited}, err
+}
+
+// setOwner is changeOwner without a mail. It returns whom the client belonged to.
+func (i *Inviter) setOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, to Owner, actor Actor) (from Owner, err error) {
+	err = tx.QueryRow(ctx, `
 		SELECT
 			owner_name,
 			owner_email
@@ -96,10 +130,10 @@ func (i *Inviter) changeOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, 
 		WHERE id = $1
 		FOR UPDATE`, client).Scan(&from.Name, &from.Email)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Invited{}, fmt.Errorf("client %s: %w", client, ErrNotFound)
+		return Owner{}, fmt.Errorf("client %s: %w", client, ErrNotFound)
 	}
 	if err != nil {
-		return Invited{}, fmt.Errorf("change the owner: %w", err)
+		return Owner{}, fmt.Errorf("change the owner: %w", err)
 	}
 	changes := Detail{}
 	if from.Name != to.Name {
@@ -108,20 +142,19 @@ func (i *Inviter) changeOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, 
 	if from.Email != to.Email {
 		changes["owner_email"] = map[string]string{"from": from.Email, "to": to.Email}
 	}
+	if len(changes) == 0 {
+		return from, nil
+	}
 	if !strings.EqualFold(from.Email, to.Email) {
 		if err := i.startOver(ctx, tx, []uuid.UUID{client}, actor); err != nil {
-			return Invited{}, err
+			return Owner{}, err
 		}
 	}
-	if len(changes) > 0 {
-		if err := writeOwner(ctx, tx, client, to); err != nil {
-			return Invited{}, err
-		}
-		if _, err := Advance(ctx, tx, Change{Client: client, Event: EventUpdated, Actor: actor, Detail: changes}); err != nil {
-			return Invited{}, err
-		}
+	if err := writeOwner(ctx, tx, client, to); err != nil {
+		return Owner{}, err
 	}
-	return i.invite(ctx, tx, "c.id = $3", []any{true, true, client}, actor)
+	_, err = Advance(ctx, tx, Change{Client: client, Event: EventUpdated, Actor: actor, Detail: changes})
+	return from, err
 }
 
 func writeOwner(ctx context.Context, tx pgx.Tx, client uuid.UUID, o Owner) error {
@@ -164,7 +197,8 @@ func (i *Inviter) startOver(ctx context.Context, tx pgx.Tx, clients []uuid.UUID,
 		UPDATE clients
 		SET
 			opted_out = NULL,
-			opted_out_at = NULL
+			opted_out_at = NULL,
+			updated_at = now()
 		WHERE id = ANY ($1)
 			AND opted_out IS NOT NULL`, clients, actor)
 	if err != nil {

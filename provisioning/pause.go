@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // What SetPaused records.
@@ -49,11 +51,13 @@ func SetPaused(ctx context.Context, db DB, client uuid.UUID, paused bool, actor 
 		if !turned {
 			return nil
 		}
-		event := EventPaused
+		event, action := EventPaused, "client.pause"
 		if !paused {
-			event = EventResumed
+			event, action = EventResumed, "client.resume"
 		}
-		_, err = Advance(ctx, tx, Change{Client: client, Event: event, Actor: actor})
-		return err
+		if _, err := Advance(ctx, tx, Change{Client: client, Event: event, Actor: actor}); err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, audit.Entry{Action: action, Object: AuditObject(client)})
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/provisioning/queue"
 )
 
@@ -145,7 +146,12 @@ func (r *Reconciliations) Apply(ctx context.Context, id uuid.UUID, seen int, ste
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return r.Jobs.Put(ctx, tx, queue.Job{Kind: JobReconcile, Row: id})
+		if err := r.Jobs.Put(ctx, tx, queue.Job{Kind: JobReconcile, Row: id}); err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, audit.Entry{
+			Action: "reconcile." + string(step), Object: "reconciliation " + id.String(), After: audit.Fields{"step": seen + 1},
+		})
 	})
 	if broken, ok := errors.AsType[*pgconn.PgError](err); ok && broken.Code == uniqueViolation {
 		return nil

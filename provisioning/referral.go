@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // Referral is whom the owner of a client names as the right person. Nobody is mailed by it: an operator
@@ -86,8 +88,11 @@ func (i *Inviter) AcceptReferral(ctx context.Context, id uuid.UUID, actor Actor)
 		if err != nil {
 			return err
 		}
-		result, err = i.changeOwner(ctx, tx, r.ClientID, r.Owner, actor)
-		return err
+		change, err := i.changeOwner(ctx, tx, r.ClientID, r.Owner, actor)
+		if result = change.invited; err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, change.entry("referral.accept", r.ClientID))
 	})
 	return result, err
 }
@@ -95,8 +100,14 @@ func (i *Inviter) AcceptReferral(ctx context.Context, id uuid.UUID, actor Actor)
 // DismissReferral leaves the owner as it is. It returns ErrNotFound if the referral is not open any more.
 func DismissReferral(ctx context.Context, db DB, id uuid.UUID, actor Actor) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		_, err := settle(ctx, tx, id, "dismissed", EventReferralLeft, actor)
-		return err
+		r, err := settle(ctx, tx, id, "dismissed", EventReferralLeft, actor)
+		if err != nil {
+			return err
+		}
+		return Audit(ctx, tx, actor, audit.Entry{
+			Action: "referral.dismiss", Object: AuditObject(r.ClientID),
+			Before: audit.Fields{"owner_name": r.Owner.Name, "owner_email": r.Owner.Email},
+		})
 	})
 }
 

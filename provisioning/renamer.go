@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // Renamer gives another username to a client whose own the provider has given to somebody else.
@@ -73,6 +75,12 @@ func (r *Renamer) Taken(ctx context.Context, client uuid.UUID, username string, 
 		return Client{}, err
 	}
 	if c, err = store.Client(ctx, id.String()); err != nil {
+		return Client{}, err
+	}
+	err = Audit(ctx, tx, actor, audit.Entry{
+		Action: "client.username", Object: AuditObject(id), Before: audit.Fields{"username": old}, After: audit.Fields{"username": next},
+	})
+	if err != nil {
 		return Client{}, err
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -132,7 +132,10 @@ func TestAdvance(t *testing.T) {
 				want.AuthorizedAt = &at
 			}
 			if wantMoved || ch.Event == provisioning.EventMailAccepted || ch.Event == provisioning.EventStarted {
-				want.UpdatedAt = at
+				want.UpdatedAt, want.Revision = at, after.Revision
+				if after.Version() == before.Version() {
+					t.Fatalf("%+v leaves the version", ch)
+				}
 				if !at.After(before.UpdatedAt) {
 					t.Fatalf("%+v does not touch updated_at", ch)
 				}

@@ -11,17 +11,19 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
 // Uploads keeps roster files in the database while an operator looks at them, so that every replica can go
 // on with one and a restart forgets none.
 //
-//	Save ──► Preview ──► Plan ──► Commit   becomes an Import, once
+//	Save ──► Preview ──► Plan ──► Order ──► Work   becomes an Import, once
 //	               (as often as wanted)
 //	                          └─► Discard, or Sweep a day later
 type Uploads struct {
 	db       DB
+	jobs     *queue.Queue
 	importer *Importer
 	maxSize  int64
 
@@ -32,8 +34,8 @@ type Uploads struct {
 
 // NewUploads makes Uploads that import by importer. The database has to be a pool, since a file is read
 // while another connection writes it. A file has at most maxSize bytes.
-func NewUploads(pool DB, importer *Importer, maxSize int64) *Uploads {
-	return &Uploads{db: pool, importer: importer, maxSize: maxSize, turn: make(chan struct{}, 1)}
+func NewUploads(pool DB, jobs *queue.Queue, importer *Importer, maxSize int64) *Uploads {
+	return &Uploads{db: pool, jobs: jobs, importer: importer, maxSize: maxSize, turn: make(chan struct{}, 1)}
 }
 
 // MaxUpload is how many bytes a roster file has at most when it is sent by a browser.
@@ -252,7 +254,7 @@ func (u *Uploads) Commit(ctx context.Context, id uuid.UUID, o ImportOptions) (re
 	}
 	defer leave()
 	err = pgx.BeginFunc(ctx, u.db, func(tx pgx.Tx) error {
-		up, err := upload(ctx, tx, id, "FOR UPDATE")
+		up, err := upload(ctx, tx, id, "FOR NO KEY UPDATE")
 		if err != nil {
 			return err
 		}

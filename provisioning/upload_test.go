@@ -18,13 +18,22 @@ import (
 
 	"github.com/countersign/countersign/migrations/pgtest"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
 const mostBytes = 1 << 20
 
 func (o *office) uploads() *provisioning.Uploads {
-	return provisioning.NewUploads(o.pool, o.importer, mostBytes)
+	return provisioning.NewUploads(o.pool, newQueue(), o.importer, mostBytes)
+}
+
+func newQueue() *queue.Queue {
+	q, err := queue.New()
+	if err != nil {
+		panic(err)
+	}
+	return q
 }
 
 // upload keeps a file that an operator sent.
@@ -314,7 +323,7 @@ func TestUploadsShareFewConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	u := provisioning.NewUploads(pool, &provisioning.Importer{Namer: newNamer(t, pattern, 50)}, mostBytes)
+	u := provisioning.NewUploads(pool, newQueue(), &provisioning.Importer{Namer: newNamer(t, pattern, 50)}, mostBytes)
 	up, err := u.Save(t.Context(), "clients.csv", "operator Olga", strings.NewReader(wideFile(0, 1000)))
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,13 @@
 package templates
 
 import (
-	"fmt"
-	"strings"
+	"net/url"
+	"time"
 )
 
-// Chart is the authorizations per day as bars of an SVG that is Width by Height units.
+// Chart is the authorizations of each day as bars of an SVG that is Width by Height units.
 type Chart struct {
-	Bars          []Bar
+	Bars          []Bar // oldest first
 	Width, Height int
 	Peak          int // the most on one day
 	Sum           int
@@ -17,41 +17,42 @@ type Chart struct {
 type Bar struct {
 	Day
 	X, Y, Width, Height float64
+	Marked              bool // its date stands below it
 }
 
-// Chart draws PerDay.
+const (
+	fewestDays = 7  // of a chart: what is new begins with room to grow
+	mostMarked = 10 // days whose dates all fit
+	leastPeak  = 4  // that fills the height: the first one of all is no mountain
+)
+
+// Chart draws PerDay, without the days before the first on which something happened.
 func (p Progress) Chart() Chart {
 	const step, gap, height, least = 10, 2, 40, 0.75
-	c := Chart{Width: max(len(p.PerDay)*step-gap, 1), Height: height}
-	for _, day := range p.PerDay {
+	days := p.PerDay
+	for len(days) > fewestDays && days[0].Authorized == 0 {
+		days = days[1:]
+	}
+	c := Chart{Width: max(len(days)*step-gap, 1), Height: height}
+	for _, day := range days {
 		c.Peak = max(c.Peak, day.Authorized)
 		c.Sum += day.Authorized
 	}
-	for i, day := range p.PerDay {
+	for i, day := range days {
 		h := least // a day without any still shows that it was
 		if day.Authorized > 0 {
-			h = max(2*least, height*float64(day.Authorized)/float64(c.Peak))
+			h = max(2*least, height*float64(day.Authorized)/float64(max(c.Peak, leastPeak)))
 		}
-		c.Bars = append(c.Bars, Bar{Day: day, X: float64(i * step), Y: height - h, Width: step - gap, Height: h})
+		c.Bars = append(c.Bars, Bar{
+			Day: day, X: float64(i * step), Y: height - h, Width: step - gap, Height: h,
+			Marked: len(days) <= mostMarked || i == 0 || i == len(days)-1,
+		})
 	}
 	return c
 }
 
-// First is the earliest day of the chart.
-func (c Chart) First() Day { return c.Bars[0].Day }
-
-// Last is the latest day of the chart.
-func (c Chart) Last() Day { return c.Bars[len(c.Bars)-1].Day }
-
-// Text says the same as the bars to those who cannot see them.
-func (c Chart) Text() string {
-	var b strings.Builder
-	b.WriteString("Authorized each day: ")
-	for i, bar := range c.Bars {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%s %d", bar.Day.Day.UTC().Format("2 Jan"), bar.Authorized)
-	}
-	return b.String()
+// Clients is the address of those who were authorized that day.
+func (d Day) Clients() string {
+	day := d.Day.UTC().Format(time.DateOnly)
+	return "/admin/clients?" + url.Values{"stage": {string(stageAuthorized)}, "from": {day}, "until": {day}}.Encode()
 }

@@ -91,7 +91,9 @@ type ClientPage struct {
 	Mails       []Mail     // newest first
 	Held        string     // why mails that are on their way do not go out, empty if they do
 	Events      []Event    // newest first
-	MoreEvents  bool       // whether older ones were left out
+	Older       string     // URL of the page with older ones, empty if there are none
+	Later       bool       // whether newer ones are left out
+	MayAct      bool       // whether the reader may change anything
 }
 
 // Title names the client.
@@ -204,6 +206,7 @@ type Grant struct {
 
 // Mail is one message to the owner.
 type Mail struct {
+	ID        string // empty if it cannot be shown
 	Kind      string // such as "invitation"
 	Number    int    // of a reminder
 	State     string // queued, sending, deferred, unknown, sent, failed or cancelled

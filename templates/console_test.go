@@ -7,118 +7,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
-	"pgregory.net/rapid"
 
 	"github.com/countersign/countersign/templates"
 )
 
-func TestProgress(t *testing.T) {
-	t.Parallel()
-	doc := render(t, templates.ProgressPage{Console: console(), Progress: progress()})
-	if got := text(one(t, doc, tag("h1"))); got != "37 of 120 connected" {
-		t.Errorf("headline %q", got)
-	}
-	for link, want := range map[string]string{
-		"/admin/clients?stage=invited":                      "Invited 54 45 %",
-		"/admin/clients?stage=stalled":                      "Stalled 14",
-		"/admin/clients?stage=stalled&reason=wrong_account": "5 Wrong account",
-	} {
-		if got := text(one(t, doc, tag("a"), with("href", link))); got != want {
-			t.Errorf("%s says %q, want %q", link, got, want)
-		}
-	}
-	says(t, doc, "countersign invite --stage lapsed")
-	one(t, doc, tag("a"), with("href", "/admin/clients/0193a4"))
-	chart := one(t, doc, tag("svg"), with("role", "img"))
-	if got := len(find(chart, tag("rect"))); got != 14 {
-		t.Errorf("%d days in the chart", got)
-	}
-	if words, _ := attribute(chart, "aria-label"); !strings.Contains(words, "13 Nov 9") {
-		t.Errorf("the chart reads %q", words)
-	}
-}
-
-func TestStallsBeginWithTheLargest(t *testing.T) {
-	t.Parallel()
-	var got []string
-	for _, stall := range progress().Stalls() {
-		got = append(got, string(stall.Stage)+" "+string(stall.Reason))
-	}
-	want := []string{
-		"stalled wrong_account", "stalled bounced", "stalled declined", "stalled expired",
-		"stalled conflict", "stalled missing_scope", "lapsed ", "imported ",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// The page replaces the inside of an element by what the fragment's address answers: they have to
-// be the same, or the first poll would make the page jump.
-func TestFragmentIsThePartOfThePage(t *testing.T) {
-	t.Parallel()
-	view := templates.ProgressPage{Console: console(), Progress: progress()}
-	var b strings.Builder
-	if err := newSet(t).Fragment(&b, view); err != nil {
-		t.Fatal(err)
-	}
-	polled := one(t, render(t, view), with("data-hx-get", "/admin/progress"))
-	var inside strings.Builder
-	for n := range polled.ChildNodes() {
-		inside.WriteString(source(n))
-	}
-	fragment := one(t, parse(t, b.String()), tag("body"))
-	var alone strings.Builder
-	for n := range fragment.ChildNodes() {
-		alone.WriteString(source(n))
-	}
-	if diff := cmp.Diff(strings.TrimSpace(inside.String()), strings.TrimSpace(alone.String())); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestEmptyRosterExplainsTheImport(t *testing.T) {
-	t.Parallel()
-	doc := render(t, templates.ProgressPage{Console: console()})
-	says(t, doc, "countersign import roster.csv --invite")
-	for _, column := range []string{"name", "owner_email", "ref", "owner_name", "account_id", "route", "site_url", "locale", "time_zone", "tags"} {
-		says(t, one(t, doc, tag("table")), column)
-	}
-}
-
-func TestSharesFillTheBar(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		p := templates.Progress{Stages: map[templates.Stage]int{}}
-		for _, stage := range (templates.ClientsPage{}).StageOptions() {
-			p.Stages[stage] = rapid.IntRange(0, 200_000).Draw(t, string(stage))
-		}
-		end := 0.0
-		for _, share := range p.Shares() {
-			if diff := share.From - end; diff > 1e-9 || diff < -1e-9 {
-				t.Fatalf("%s begins at %g, not at %g", share.Stage, share.From, end)
-			}
-			end = share.From + share.Width
-			percent := share.Percent()
-			if (percent == 0) != (share.N == 0) || (percent == 100) != (share.N > 0 && share.N == p.Total()) {
-				t.Fatalf("%d of %d is said to be %d %%", share.N, p.Total(), percent)
-			}
-		}
-		if p.Total() > 0 && (end < 100-1e-9 || end > 100+1e-9) {
-			t.Fatalf("the bar ends at %g", end)
-		}
-		for _, bar := range p.Chart().Bars {
-			if bar.Y < 0 || bar.Height <= 0 {
-				t.Fatalf("bar %+v", bar)
-			}
-		}
-	})
-}
-
 func TestClients(t *testing.T) {
 	t.Parallel()
 	page := templates.ClientsPage{
-		Console: console(), Total: 120, Stages: progress().Stages, Reasons: progress().Reasons,
+		Console: console(), Columns: templates.UsualColumns(), Total: 120, Stages: progress().Stages, Reasons: progress().Reasons,
 		Filter: templates.Filter{Stage: "stalled", Reason: "wrong_account"}, Clients: clients()[1:2], Next: "/admin/clients?cursor=abc&stage=stalled", Continued: true,
 	}
 	doc := render(t, page)

@@ -7,6 +7,7 @@ type SignInPage struct {
 	Gate
 	Email   string // as typed before
 	Problem SignInProblem
+	SignOn  string // name of the issuer of single sign-on; empty if there is none
 }
 
 // SignInProblem is why an operator has to sign in once more.
@@ -19,6 +20,7 @@ const (
 	SignInThrottled SignInProblem = "throttled" // too many attempts
 	SignInEnded     SignInProblem = "ended"     // the session is over
 	SignedOut       SignInProblem = "signed_out"
+	SignInChanged   SignInProblem = "changed" // another password was set
 )
 
 // Title names the page.
@@ -31,7 +33,7 @@ func (p SignInPage) Status() int {
 		return http.StatusUnauthorized
 	case SignInThrottled:
 		return http.StatusTooManyRequests
-	case SignInNone, SignInEnded, SignedOut:
+	case SignInNone, SignInEnded, SignedOut, SignInChanged:
 		return http.StatusOK
 	}
 	return http.StatusOK
@@ -85,6 +87,7 @@ type ErrorPage struct {
 	Code int    // HTTP status
 	ID   string // under which the log tells more; shown for 5xx
 	Home string // where a way out leads; empty for none, because an owner must not be sent to the console
+	Need Role   // of 403: the role that it takes, if that is why
 }
 
 // Status is the page's Code.
@@ -123,6 +126,9 @@ func (p ErrorPage) Advice() string {
 	case http.StatusNotFound:
 		return "Nothing lives at this address. Check it for a missing or extra character; if it came in a mail, open the link there again."
 	case http.StatusForbidden:
+		if p.Need != "" {
+			return "That takes the role " + string(p.Need) + ", which is not yours. Ask an owner to do it, or to give you the role."
+		}
 		return "The request came from another site, or you may not do this. Go back, reload the page and try again."
 	case http.StatusMethodNotAllowed:
 		return "The address exists but not for this kind of request. Go back, reload the page and use its buttons."

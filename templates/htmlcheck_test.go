@@ -78,7 +78,10 @@ func text(root *html.Node) string {
 	var b strings.Builder
 	for n := range root.Descendants() {
 		if n.Type == html.TextNode && n.Parent.Data != "title" {
-			b.WriteString(n.Data + " ")
+			b.WriteString(n.Data)
+			if n.NextSibling == nil || n.NextSibling.Data != "wbr" {
+				b.WriteByte(' ')
+			}
 		}
 	}
 	return strings.Join(strings.Fields(b.String()), " ")

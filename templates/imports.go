@@ -16,7 +16,9 @@ type ImportsPage struct {
 	Problem string // what is wrong with the file that was sent
 	Code    int    // status, if not 200
 	Imports []Import
-	Next    string // URL of the next page, empty on the last
+
+	Next      string // URL of the next page, empty on the last
+	Continued bool   // whether this is a later page than the first
 }
 
 // Title names the page.
@@ -149,6 +151,36 @@ func (p PlanPage) address(page string) string {
 	return u.String()
 }
 
+// Tally lists the numbers of the plan; each leads to its rows below.
+func (p PlanPage) Tally() []Number {
+	return tally(p.Created, p.Updated, p.Unchanged, p.Rejected, p.Warned)
+}
+
+// Number is one of several that stand side by side.
+type Number struct {
+	Label string
+	N     int
+	Link  string // to what it counts, empty if that is nowhere
+	Class string // "bad" or "doubt" if somebody has to look at it
+}
+
+// tally are the numbers of a file; they lead to the lists of the page.
+func tally(created, updated, unchanged, rejected, warned int) []Number {
+	numbers := []Number{
+		{"Created", created, "#creations", ""},
+		{"Updated", updated, "#updates", ""},
+		{"Unchanged", unchanged, "", ""},
+		{"Rejected", rejected, "#rejects", "bad"},
+		{"Doubtful", warned, "#warnings", "doubt"},
+	}
+	for i := range numbers {
+		if numbers[i].N == 0 {
+			numbers[i].Link, numbers[i].Class = "", ""
+		}
+	}
+	return numbers
+}
+
 // Changing is how many clients the import would create or change.
 func (p PlanPage) Changing() int { return p.Created + p.Updated }
 
@@ -214,6 +246,27 @@ type Warning struct {
 	Message string
 }
 
+// ImportingPage is a file that is being imported, /admin/uploads/{id}/importing. It asks for itself until it is led to
+// what came of it.
+type ImportingPage struct {
+	Console
+
+	ID       string
+	FileName string
+	Actor    string
+	At       time.Time
+	Size     int64 // of the file, in bytes
+	Read     int64 // of them
+	Rows     int   // of the file, 0 until it is read
+	Problem  string
+}
+
+// Title names the file.
+func (p ImportingPage) Title() string { return p.FileName }
+
+// Percent is how much of the file is read.
+func (p ImportingPage) Percent() int64 { return 100 * p.Read / max(p.Size, 1) }
+
 // ImportPage is what an import has done, /admin/imports/{id}.
 type ImportPage struct {
 	Console
@@ -225,3 +278,17 @@ type ImportPage struct {
 
 // Title names the file.
 func (p ImportPage) Title() string { return p.FileName }
+
+// Changed is how many clients the import created or changed.
+func (p ImportPage) Changed() int { return p.Created + p.Updated }
+
+// Tally lists the numbers of the import. Clients that are new and clients that changed are in one list.
+func (p ImportPage) Tally() []Number {
+	numbers := tally(p.Created, p.Updated, p.Unchanged, p.Rejected, p.Warned)
+	for i := range numbers[:2] {
+		if numbers[i].Link != "" {
+			numbers[i].Link = "/admin/clients?import=" + p.ID
+		}
+	}
+	return numbers
+}

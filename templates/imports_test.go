@@ -85,6 +85,9 @@ func importSamples() []sample {
 		{"upload-problem", uploadProblem()},
 		{"plan", plan()},
 		{"plan-nothing", nothing},
+		{"importing", templates.ImportingPage{Console: console(), ID: "0193c1", FileName: "roster.csv", Actor: "Olga", At: at(23, 9, 0), Size: 1000, Read: 420}},
+		{"importing-rows", templates.ImportingPage{Console: console(), ID: "0193c1", FileName: "roster.csv", Actor: "Olga", At: at(23, 9, 0), Size: 1000, Read: 1000, Rows: 12400}},
+		{"importing-problem", templates.ImportingPage{Console: console(), ID: "0193c1", FileName: "roster.csv", Actor: "Olga", At: at(23, 9, 0), Problem: "The file is damaged."}},
 		{"import", imported()},
 		{"import-done", done},
 	}
@@ -183,8 +186,9 @@ func TestImportSaysWhatToDoNext(t *testing.T) {
 	if got := text(one(t, doc, tag("a"), having("download"))); got != "Download 4 rejected rows" {
 		t.Errorf("the download says %q", got)
 	}
-	one(t, doc, tag("a"), with("href", "/admin/clients?stage=imported"))
+	one(t, doc, tag("a"), with("href", "/admin/clients?import=0193b1&stage=imported"))
 	says(t, doc, "Rejected: the first 2 of 4")
+	says(t, doc, "Show the 12,396 clients that this import created or changed")
 
 	p := imported()
 	p.Import, p.Rejects, p.Inviting = imports()[0], nil, true

@@ -68,18 +68,24 @@ const (
 
 // toward mixes c with as little of end as gives the contrast with ground. End itself has to have it.
 func (c colour) toward(end, ground colour, contrast float64) colour {
-	const steps = 64
-	from, to := c.channels(), end.channels()
 	for step := range uint32(steps) {
-		var mixed colour
-		for i := range from {
-			mixed = mixed<<8 | colour((from[i]*(steps-step)+to[i]*step)/steps)
-		}
-		if mixed.contrast(ground) >= contrast {
+		if mixed := c.mix(end, step); mixed.contrast(ground) >= contrast {
 			return mixed
 		}
 	}
 	return end
+}
+
+// steps lie between two colours that are mixed.
+const steps = 64
+
+// mix has so many of the steps from c to end.
+func (c colour) mix(end colour, step uint32) (mixed colour) {
+	from, to := c.channels(), end.channels()
+	for i := range from {
+		mixed = mixed<<8 | colour((from[i]*(steps-step)+to[i]*step)/steps)
+	}
+	return mixed
 }
 
 // ink is white or black, whichever can be read on c: one of them always can.

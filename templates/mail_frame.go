@@ -63,6 +63,7 @@ func (s *Set) parseMailFrames() error {
 	for file, target := range map[string]**template.Template{
 		"mail/letter.html.tmpl": &s.letterHTML,
 		"mail/digest.html.tmpl": &s.digestHTML,
+		"mail/entry.html.tmpl":  &s.entryHTML,
 	} {
 		parsed, err := template.New("").Funcs(functions).ParseFS(files, "mail/shell.html.tmpl", file)
 		if err != nil {
@@ -70,10 +71,12 @@ func (s *Set) parseMailFrames() error {
 		}
 		*target = parsed
 	}
-	var err error
-	s.digestText, err = texttemplate.New("digest.txt.tmpl").Funcs(functions).ParseFS(files, "mail/digest.txt.tmpl")
-	if err != nil {
-		return fmt.Errorf("parse the text of the digest: %w", err)
+	for name, target := range map[string]**texttemplate.Template{"digest.txt.tmpl": &s.digestText, "entry.txt.tmpl": &s.entryText} {
+		parsed, err := texttemplate.New(name).Funcs(functions).ParseFS(files, "mail/"+name)
+		if err != nil {
+			return fmt.Errorf("parse the text of the mails: %w", err)
+		}
+		*target = parsed
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func TestMailStructure(t *testing.T) {
 	for _, key := range templates.Keys() {
 		l := letter(key)
 		mail := send(t, mails, l)
-		checkMail(t, mail, "https://connect.brightside.example/logo/5f2b")
+		checkMail(t, mail)
 		if mail.Language != key.Language {
 			t.Errorf("%v is in %q", key, mail.Language)
 		}
@@ -139,8 +139,9 @@ func TestMailStructure(t *testing.T) {
 }
 
 // checkMail looks at what all mails have in common.
-func checkMail(t *testing.T, mail templates.Rendered, logo string) {
+func checkMail(t *testing.T, mail templates.Rendered) {
 	t.Helper()
+	const logo = "https://connect.brightside.example/logo/5f2b"
 	doc := parse(t, mail.HTML)
 	hasNot(t, doc, tag("script", "link", "iframe", "form", "object", "video", "audio", "base"))
 	one(t, doc, tag("html"), with("lang", mail.Language), with("dir", "ltr"))
@@ -467,7 +468,7 @@ func TestDigest(t *testing.T) {
 			t.Fatal(err)
 		}
 		goldenMail(t, name, mail)
-		checkMail(t, mail, "https://connect.brightside.example/logo/5f2b")
+		checkMail(t, mail)
 		if diff := cmp.Diff([]string{d.Link}, links(parse(t, mail.HTML))); diff != "" {
 			t.Error(diff)
 		}
@@ -478,6 +479,34 @@ func TestDigest(t *testing.T) {
 	paused.Link = "/admin"
 	if _, err := mails.Digest(paused); err == nil {
 		t.Error("a link that leads nowhere is mailed")
+	}
+}
+
+// TestEntry writes the mails with one-time links for operators.
+func TestEntry(t *testing.T) {
+	t.Parallel()
+	mails := newMails(t, stationery())
+	link := "https://connect.brightside.example/admin/enter/4kXq2mNf7Zt9Wc1sRb8Yh3"
+	for name, e := range map[string]templates.Entry{
+		"entry-invitation": {By: "sam@brightside.example <script>", Role: "operator", Link: link, ExpiresAt: at(30, 9, 0)},
+		"entry-viewer":     {Role: "viewer", Link: link, ExpiresAt: at(30, 9, 0)},
+		"entry-reset":      {Reset: true, Link: link, ExpiresAt: at(23, 10, 0)},
+	} {
+		mail, err := mails.Entry(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		goldenMail(t, name, mail)
+		checkMail(t, mail)
+		if diff := cmp.Diff([]string{link}, links(parse(t, mail.HTML))); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{link}, addressesIn(mail.Text)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if _, err := mails.Entry(templates.Entry{Link: "/admin/enter/4kXq2mNf7"}); err == nil || strings.Contains(err.Error(), "4kXq2mNf7") {
+		t.Errorf("a link that leads nowhere: %v", err)
 	}
 }
 

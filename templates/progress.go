@@ -1,19 +1,90 @@
 package templates
 
 import (
-	"cmp"
+	"html/template"
 	"math"
-	"slices"
+	"net/url"
 	"time"
 )
 
-// Progress is how far everybody is, the part of the ProgressPage that renews itself.
+// ProgressPage is the console's first page, /admin. Its fragment, which Set.Fragment renders for GET /admin/progress,
+// is the same for everybody. Streams of GET /admin/progress/events bring it whenever it is another one; without them,
+// it replaces itself every three seconds.
+type ProgressPage struct {
+	Console
+	Progress
+	Obstacles []Obstacle // at the provider, what is worst first
+	NoApp     bool       // at the provider none is set up, and Calls is empty
+	Calls     Budget
+	Mail      MailStanding
+	NoMailbox bool  // usernames cannot be made, so that nothing can be imported
+	Most      int64 // bytes of a roster file
+
+	Ready template.HTML // the fragment, where it was rendered before; the rest is not needed then
+	State string        // its ID
+}
+
+// Title names the page.
+func (ProgressPage) Title() string { return "Progress" }
+
+// MailStanding is how outgoing mail stands, in few words.
+type MailStanding struct {
+	NoServer  bool
+	Paused    bool
+	Waiting   int // at most MostCounted, as SentToday
+	SentToday int
+
+	MostCounted int
+}
+
+// Counted writes a number that ends at MostCounted.
+func (m MailStanding) Counted(n int) string {
+	if m.MostCounted > 0 && n >= m.MostCounted {
+		return count(n) + "+"
+	}
+	return count(n)
+}
+
+// Step is one of those that come first.
+type Step struct {
+	Done  bool
+	Words string
+	Link  string // to where it is done, or said how
+}
+
+// Steps are what is to be done once, in its order; none once all is done.
+func (p ProgressPage) Steps() []Step {
+	steps := []Step{
+		{!p.NoMailbox, "Say which mailbox the agency has", "/admin/imports"},
+		{!p.NoApp, "Set up the app at the provider", "/admin/provider"},
+		{!p.Mail.NoServer, "Set up a mail server", "/admin/mail"},
+		{p.Total() > 0, "Import the roster", "/admin/imports"},
+		{p.InvitedEver > 0 || p.Total() > 0 && p.Stages[stageImported] == 0, "Invite the owners", Stall{Stage: stageImported}.list("invite")},
+	}
+	for _, step := range steps {
+		if !step.Done {
+			return steps
+		}
+	}
+	return nil
+}
+
+// MostMB is Most for people.
+func (p ProgressPage) MostMB() int { return int(p.Most >> 20) }
+
+// Problem is none here: a file that is refused is so on the page of the imports.
+func (ProgressPage) Problem() string { return "" }
+
+// Fields are what a roster file may have.
+func (ProgressPage) Fields() []RosterField { return rosterFields() }
+
+// Progress is how far everybody is.
 type Progress struct {
 	Stages      map[Stage]int  // clients in each stage; together they are the roster
 	Reasons     map[Reason]int // stalled clients by reason
 	Paused      int            // clients that get no mail, in whatever stage
 	InvitedEver int            // clients that were invited at least once
-	PerDay      []Day          // without gaps, oldest first; 14 or 30 of them look best
+	PerDay      []Day          // without gaps, oldest first
 	ETA         time.Time      // when the last one connects at the present pace, zero if unknown
 	Events      []Event        // newest first, the last few
 }
@@ -101,8 +172,8 @@ type Stall struct {
 	N      int
 }
 
-// Stalls lists who waits for the operator: the largest group of the stalled first, then those who
-// were never invited and those whose grant is gone.
+// Stalls lists who waits for the operator: the stalled by what is worst first, then those whose grant is gone and those
+// who were never invited. The order does not follow the numbers: it would be another one whenever somebody looks.
 func (p Progress) Stalls() []Stall {
 	var stalls []Stall
 	for _, reason := range reasons() {
@@ -110,11 +181,73 @@ func (p Progress) Stalls() []Stall {
 			stalls = append(stalls, Stall{Stage: stageStalled, Reason: reason, N: n})
 		}
 	}
-	slices.SortStableFunc(stalls, func(a, b Stall) int { return cmp.Compare(b.N, a.N) })
 	for _, stage := range []Stage{stageLapsed, stageImported} {
 		if n := p.Stages[stage]; n > 0 {
 			stalls = append(stalls, Stall{Stage: stage, N: n})
 		}
 	}
 	return stalls
+}
+
+// Label names the group.
+func (s Stall) Label() string {
+	switch {
+	case s.Reason != "":
+		return s.Reason.Label()
+	case s.Stage == stageImported:
+		return "Not invited yet"
+	}
+	return s.Stage.Label()
+}
+
+// Meaning says what happened.
+func (s Stall) Meaning() string {
+	if s.Reason != "" {
+		return s.Reason.Meaning()
+	}
+	return s.Stage.Meaning()
+}
+
+// Cure says what the operator can do about it.
+func (s Stall) Cure() string {
+	if s.Reason != "" {
+		return s.Reason.Cure()
+	}
+	return s.Stage.Cure()
+}
+
+// Clients is the address of exactly these.
+func (s Stall) Clients() string { return s.list("") }
+
+// Remedy is the button that leads to the cure: an action on all of them, the quarantine, or their list.
+func (s Stall) Remedy() (r struct{ Words, Link string }) {
+	switch {
+	case s.Reason.Quarantined():
+		r.Words, r.Link = "Decide", "/admin/quarantine"
+	case s.Reason == reasonExpired:
+		r.Words, r.Link = "Invite again", s.list("invite")
+	case s.Reason == reasonMissingScope:
+		r.Words, r.Link = "Remind", s.list("remind")
+	case s.Stage == stageLapsed:
+		r.Words, r.Link = "Send fresh links", s.list("invite")
+	case s.Stage == stageImported:
+		r.Words, r.Link = "Invite", s.list("invite")
+	default:
+		r.Words, r.Link = "Show them", s.list("")
+	}
+	return r
+}
+
+// list is the address of these clients' list or, if an action is named, of the question whether to do that to all of them.
+func (s Stall) list(action string) string {
+	path, q := "/admin/clients?", url.Values{"stage": {string(s.Stage)}}
+	if s.Reason != "" {
+		q.Set("reason", string(s.Reason))
+	}
+	if action != "" {
+		path = "/admin/bulk/new?"
+		q.Set("action", action)
+		q.Set("all", "1")
+	}
+	return path + q.Encode()
 }

@@ -49,6 +49,8 @@ type Set struct {
 	letterHTML *template.Template
 	digestHTML *template.Template
 	digestText *texttemplate.Template
+	entryHTML  *template.Template
+	entryText  *texttemplate.Template
 }
 
 // New parses all templates. It fails if a page type has no file, a file has no page type, or a
@@ -137,12 +139,19 @@ func (s *Set) functions() template.FuncMap {
 		"lastDay": lastDay,
 		"day":     day,
 		"short":   func(t time.Time) string { return t.UTC().Format("2 Jan") },
-		"moment":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") },
+		"moment":  moment,
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"label":   label,
+		"address": address,
 		"stop":    stop,
 		"join":    strings.Join,
 	}
+}
+
+// address lets a mail address, or a username of that form, be broken before its domain, which is better than within it.
+func address(mailbox string) template.HTML {
+	at := max(strings.LastIndexByte(mailbox, '@'), 0)
+	return template.HTML(template.HTMLEscapeString(mailbox[:at]) + "<wbr>" + template.HTMLEscapeString(mailbox[at:])) //nolint:gosec // both sides are escaped
 }
 
 // stop ends a sentence that ends with a name, which may bring its own full stop, as "Pizza, Inc." does.
@@ -173,6 +182,9 @@ func plural(n int, one, many string) string {
 	}
 	return many
 }
+
+// moment writes a time for people who may be anywhere.
+func moment(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") }
 
 // day writes a date for people, in the zone that t is in.
 func day(t time.Time) string { return t.Format("2 January 2006") }

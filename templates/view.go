@@ -31,13 +31,37 @@ func views() map[string]View {
 		"entry_used": EntryUsedPage{},
 		"error":      ErrorPage{},
 
-		"progress": ProgressPage{},
-		"clients":  ClientsPage{},
-		"client":   ClientPage{},
-		"imports":  ImportsPage{},
-		"upload":   UploadPage{},
-		"plan":     PlanPage{},
-		"import":   ImportPage{},
+		"second_step":    SecondStepPage{},
+		"forgot":         ForgotPage{},
+		"reset":          ResetPage{},
+		"accept":         AcceptPage{},
+		"account":        AccountPage{},
+		"second_factor":  SecondFactorPage{},
+		"recovery_codes": RecoveryCodesPage{},
+		"operators":      OperatorsPage{},
+		"keys":           KeysPage{},
+		"sign_on":        SignOnPage{},
+		"sign_on_failed": SignOnFailedPage{},
+
+		"reference": ReferencePage{},
+
+		"progress":  ProgressPage{},
+		"clients":   ClientsPage{},
+		"client":    ClientPage{},
+		"imports":   ImportsPage{},
+		"upload":    UploadPage{},
+		"plan":      PlanPage{},
+		"import":    ImportPage{},
+		"importing": ImportingPage{},
+
+		"client_edit":   ClientEditPage{},
+		"client_link":   ClientLinkPage{},
+		"client_delete": ClientDeletePage{},
+		"client_mail":   ClientMailPage{},
+
+		"bulk":     BulkPage{},
+		"bulk_new": BulkNewPage{},
+		"bulk_job": BulkJobPage{},
 
 		"reconcile": ReconcilePage{},
 
@@ -45,7 +69,13 @@ func views() map[string]View {
 
 		"provider": ProviderPage{},
 
+		"audit":    AuditPage{},
+		"settings": SettingsPage{},
+		"doctor":   DoctorPage{},
+
 		"mail":            MailPage{},
+		"mail_queue":      MailQueuePage{},
+		"mail_suppressed": SuppressedPage{},
 		"mail_reports":    MailReportsPage{},
 		"mail_report":     MailReportPage{},
 		"mail_texts":      MailTextsPage{},
@@ -73,9 +103,13 @@ func (Gate) frame() string { return "gate" }
 type Console struct {
 	Agency   string
 	Operator string // name or address of who is signed in
+	Role     Role   // of theirs
 }
 
 // Status is 200; pages that mean something else say so.
 func (Console) Status() int { return http.StatusOK }
+
+// Looks reports whether whoever is signed in may look and change nothing.
+func (c Console) Looks() bool { return c.Role == "viewer" }
 
 func (Console) frame() string { return "console" }

@@ -2,6 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -23,11 +26,40 @@ var (
 	ErrLinkExpired = errors.New("this link has expired")
 )
 
-// Link is what a one-time link is good for.
+// Purpose is what a one-time link is good for.
+type Purpose string
+
+const (
+	ForSetUp      Purpose = "set_up"      // makes the first operator: SetUp
+	ForSignIn     Purpose = "sign_in"     // signs its operator in: Enter
+	ForInvitation Purpose = "invitation"  // makes an operator: Accept
+	ForReset      Purpose = "reset"       // gives its operator another password: Reset
+	forSecondStep Purpose = "second_step" // no link but the token of SecondStep; PeekLink does not know it
+)
+
+// Link is a one-time link that can still be used.
 type Link struct {
-	SetUp     bool   // it makes the first operator; otherwise it signs one in
-	Email     string // of the operator whom it signs in
+	Purpose   Purpose
+	Email     string // of its operator, or of whom is invited; empty before set-up
+	Role      Role   // of an invitation
 	ExpiresAt time.Time
+}
+
+// URL returns where the link of a token leads.
+func (s *Store) URL(token provisioning.Secret) string {
+	return s.PublicURL + "/admin/enter/" + token.Reveal()
+}
+
+// LinkURL returns the link of that id, one that is mailed. It is the same at every call.
+func (s *Store) LinkURL(id uuid.UUID) string { return s.URL(s.mailedToken(id)) }
+
+// mailedToken derives the token of a link that is mailed from its id, so that neither the link nor the mail has to be
+// kept in clear, and a mail that is sent once more says the same.
+func (s *Store) mailedToken(id uuid.UUID) provisioning.Secret {
+	mac := hmac.New(sha256.New, s.LinkKey)
+	mac.Write([]byte("entry link"))
+	mac.Write(id[:])
+	return provisioning.Secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
 }
 
 // SetupLink makes a link that sets up the first operator. It returns ErrSetUp if there is one.
@@ -35,8 +67,8 @@ func (s *Store) SetupLink(ctx context.Context) (provisioning.Secret, error) {
 	token, hash := newSecret("")
 	now := s.Now()
 	tag, err := s.DB.Exec(ctx, `
-		INSERT INTO entry_links (token_hash, created_at, expires_at)
-		SELECT $1, $2, $3
+		INSERT INTO entry_links (token_hash, purpose, created_at, expires_at)
+		SELECT $1, 'set_up', $2, $3
 		WHERE NOT EXISTS (SELECT FROM operators)`, hash, now, now.Add(s.LinkLife))
 	if err != nil {
 		return "", fmt.Errorf("make a set-up link: %w", err)
@@ -47,20 +79,29 @@ func (s *Store) SetupLink(ctx context.Context) (provisioning.Secret, error) {
 	return token, nil
 }
 
-// SignInLink makes a link that signs an operator in. It returns ErrNotFound.
-func (s *Store) SignInLink(ctx context.Context, operator uuid.UUID) (provisioning.Secret, error) {
+// SignInLink makes a link that signs an operator in, given by address or id. It returns ErrNotFound.
+func (s *Store) SignInLink(ctx context.Context, who string, actor provisioning.Actor) (token provisioning.Secret, err error) {
+	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+		o, err := lockOperator(ctx, tx, who)
+		if err != nil {
+			return err
+		}
+		if token, err = s.insertLink(ctx, tx, ForSignIn, o.ID, s.LinkLife); err != nil {
+			return err
+		}
+		return record(ctx, tx, actor, "operator.sign_in_link", o, nil, nil)
+	})
+	return token, err
+}
+
+// insertLink makes a one-time link of an operator with a random token.
+func (s *Store) insertLink(ctx context.Context, tx pgx.Tx, p Purpose, operator uuid.UUID, life time.Duration) (provisioning.Secret, error) {
 	token, hash := newSecret("")
 	now := s.Now()
-	tag, err := s.DB.Exec(ctx, `
-		INSERT INTO entry_links (token_hash, operator_id, created_at, expires_at)
-		SELECT $1, id, $3, $4
-		FROM operators
-		WHERE id = $2`, hash, operator, now, now.Add(s.LinkLife))
-	if err != nil {
-		return "", fmt.Errorf("make a sign-in link: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return "", fmt.Errorf("operator %s: %w", operator, ErrNotFound)
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO entry_links (token_hash, purpose, operator_id, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5)`, hash, p, operator, now, now.Add(life)); err != nil {
+		return "", fmt.Errorf("make a link of purpose %s: %w", p, err)
 	}
 	return token, nil
 }
@@ -72,26 +113,36 @@ func (s *Store) PeekLink(ctx context.Context, token provisioning.Secret) (Link, 
 	var used, operators bool
 	err := s.DB.QueryRow(ctx, `
 		SELECT
-			l.operator_id IS NULL,
-			coalesce(o.email, ''),
+			l.purpose,
+			coalesce(o.email, l.email, ''),
+			coalesce(l.role, ''),
 			l.expires_at,
 			l.used_at IS NOT NULL,
 			EXISTS (SELECT FROM operators)
 		FROM entry_links l
 		LEFT JOIN operators o ON o.id = l.operator_id
 		WHERE l.token_hash = $1`, hashSecret(token),
-	).Scan(&l.SetUp, &l.Email, &l.ExpiresAt, &used, &operators)
+	).Scan(&l.Purpose, &l.Email, &l.Role, &l.ExpiresAt, &used, &operators)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, pgx.ErrNoRows), err == nil && l.Purpose == forSecondStep:
 		return Link{}, ErrLinkUnknown
 	case err != nil:
 		return Link{}, fmt.Errorf("read the link: %w", err)
-	case used || l.SetUp && operators:
+	case used || l.Purpose == ForSetUp && operators:
 		return Link{}, ErrLinkUsed
 	case !s.Now().Before(l.ExpiresAt):
 		return Link{}, ErrLinkExpired
 	}
 	return l, nil
+}
+
+// peekFor is PeekLink for a link that is to be of a purpose. It returns ErrLinkUnknown if it is of another.
+func (s *Store) peekFor(ctx context.Context, token provisioning.Secret, p Purpose) (Link, error) {
+	link, err := s.PeekLink(ctx, token)
+	if err == nil && link.Purpose != p {
+		err = ErrLinkUnknown
+	}
+	return link, err
 }
 
 // useLink is the one place where a link is used up. Only one of several at once succeeds; the others
@@ -111,17 +162,32 @@ func (s *Store) useLink(ctx context.Context, tx pgx.Tx, token provisioning.Secre
 	return nil
 }
 
-// SetUp uses a set-up link: it makes the first operator and signs in. It returns ErrLinkUnknown,
-// ErrLinkUsed or ErrLinkExpired, and ErrEmail, ErrName or ErrPassword, after which the link is still good.
-func (s *Store) SetUp(ctx context.Context, token provisioning.Secret, email, name string, password provisioning.Secret) (provisioning.Secret, Operator, error) {
-	link, err := s.PeekLink(ctx, token)
+// lockByLink locks the operator whose link it is. It returns ErrLinkUnknown if there is none any more.
+func lockByLink(ctx context.Context, tx pgx.Tx, token provisioning.Secret) (Operator, error) {
+	var id uuid.UUID
+	err := tx.QueryRow(ctx, `
+		SELECT o.id
+		FROM operators o
+		JOIN entry_links l ON l.operator_id = o.id
+		WHERE l.token_hash = $1
+		FOR UPDATE OF o`, hashSecret(token)).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Operator{}, ErrLinkUnknown // It went with its operator, or with their password, in this instant.
+	}
 	if err != nil {
+		return Operator{}, fmt.Errorf("use the link: %w", err)
+	}
+	return findOperator(ctx, tx, id.String(), "")
+}
+
+// SetUp uses a set-up link: it makes the first operator, an owner whatever n says, and signs in. It returns
+// ErrLinkUnknown, ErrLinkUsed or ErrLinkExpired, and ErrEmail, ErrName or ErrPassword, after which the link is still good.
+func (s *Store) SetUp(ctx context.Context, token provisioning.Secret, n NewOperator, v Visitor) (provisioning.Secret, Operator, error) {
+	if _, err := s.peekFor(ctx, token, ForSetUp); err != nil {
 		return "", Operator{}, err
 	}
-	if !link.SetUp {
-		return "", Operator{}, ErrLinkUnknown
-	}
-	o, hash, err := s.newOperator(ctx, email, name, password)
+	n.Role = RoleOwner
+	o, hash, err := s.newOperator(ctx, n)
 	if err != nil {
 		return "", Operator{}, err
 	}
@@ -141,8 +207,10 @@ func (s *Store) SetUp(ctx context.Context, token provisioning.Secret, email, nam
 		if err := insertOperator(ctx, tx, o, hash); err != nil {
 			return err
 		}
-		session, o, err = s.openSession(ctx, tx, o.ID)
-		return err
+		if session, o, err = s.openSession(ctx, tx, o.ID, v); err != nil {
+			return err
+		}
+		return recordAdded(ctx, tx, o.actor(), o)
 	})
 	if err != nil {
 		return "", Operator{}, err
@@ -150,39 +218,17 @@ func (s *Store) SetUp(ctx context.Context, token provisioning.Secret, email, nam
 	return session, o, nil
 }
 
-// Enter uses a sign-in link. It returns ErrLinkUnknown, ErrLinkUsed or ErrLinkExpired.
-func (s *Store) Enter(ctx context.Context, token provisioning.Secret) (provisioning.Secret, Operator, error) {
-	link, err := s.PeekLink(ctx, token)
-	if err != nil {
+// Enter uses a sign-in link. It returns ErrLinkUnknown, ErrLinkUsed or ErrLinkExpired, or ErrSecondFactor as SignIn
+// does.
+func (s *Store) Enter(ctx context.Context, token provisioning.Secret, v Visitor) (provisioning.Secret, Operator, error) {
+	if _, err := s.peekFor(ctx, token, ForSignIn); err != nil {
 		return "", Operator{}, err
 	}
-	if link.SetUp {
-		return "", Operator{}, ErrLinkUnknown
-	}
-	var session provisioning.Secret
-	var o Operator
-	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
-		var id uuid.UUID
-		err := tx.QueryRow(ctx, `
-			SELECT o.id
-			FROM operators o
-			JOIN entry_links l ON l.operator_id = o.id
-			WHERE l.token_hash = $1
-			FOR UPDATE OF o`, hashSecret(token)).Scan(&id)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrLinkUnknown // It went with its operator in this instant.
-		}
+	return s.letIn(ctx, v, func(tx pgx.Tx) (uuid.UUID, error) {
+		o, err := lockByLink(ctx, tx, token)
 		if err != nil {
-			return fmt.Errorf("use the link: %w", err)
+			return uuid.Nil, err
 		}
-		if err := s.useLink(ctx, tx, token); err != nil {
-			return err
-		}
-		session, o, err = s.openSession(ctx, tx, id)
-		return err
+		return o.ID, s.useLink(ctx, tx, token)
 	})
-	if err != nil {
-		return "", Operator{}, err
-	}
-	return session, o, nil
 }

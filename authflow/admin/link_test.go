@@ -29,7 +29,7 @@ func TestSetUp(t *testing.T) {
 	if dump := b.dump(t, "entry_links"); strings.Contains(dump, first.Reveal()) {
 		t.Error("the token is in the database")
 	}
-	want := admin.Link{SetUp: true, ExpiresAt: b.clock.now().Add(24 * time.Hour)}
+	want := admin.Link{Purpose: admin.ForSetUp, ExpiresAt: b.clock.now().Add(24 * time.Hour)}
 	for range 3 {
 		for _, link := range []provisioning.Secret{first, second} {
 			got, err := b.PeekLink(t.Context(), link)
@@ -50,15 +50,15 @@ func TestSetUp(t *testing.T) {
 		admin.ErrName:     {ann, "", password},
 		admin.ErrPassword: {ann, "Ann", "short"},
 	} {
-		if _, _, err := b.SetUp(t.Context(), first, try.email, try.name, try.password); !errors.Is(err, want) {
+		if _, _, err := b.SetUp(t.Context(), first, owner(try.email, try.name, try.password), from()); !errors.Is(err, want) {
 			t.Errorf("error %v, want %v", err, want)
 		}
 	}
-	if _, _, err := b.Enter(t.Context(), first); !errors.Is(err, admin.ErrLinkUnknown) {
+	if _, _, err := b.Enter(t.Context(), first, from()); !errors.Is(err, admin.ErrLinkUnknown) {
 		t.Errorf("entering by a set-up link: error %v, want ErrLinkUnknown", err)
 	}
 
-	session, o, err := b.SetUp(t.Context(), second, ann, "Ann", password)
+	session, o, err := b.SetUp(t.Context(), second, owner(ann, "Ann", password), from())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestSetUp(t *testing.T) {
 		if _, err := b.PeekLink(t.Context(), link); !errors.Is(err, admin.ErrLinkUsed) {
 			t.Errorf("peeking again: error %v, want ErrLinkUsed", err)
 		}
-		if _, _, err := b.SetUp(t.Context(), link, "eve@agency.example", "Eve", password); !errors.Is(err, admin.ErrLinkUsed) {
+		if _, _, err := b.SetUp(t.Context(), link, owner("eve@agency.example", "Eve", password), from()); !errors.Is(err, admin.ErrLinkUsed) {
 			t.Errorf("setting up again: error %v, want ErrLinkUsed", err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestSetUpAtOnce(t *testing.T) {
 	for i := range 9 {
 		wg.Go(func() {
 			email := fmt.Sprintf("operator%d@agency.example", i)
-			_, _, err := b.SetUp(t.Context(), links[i%3], email, "Somebody", password)
+			_, _, err := b.SetUp(t.Context(), links[i%3], owner(email, "Somebody", password), from())
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -133,20 +133,20 @@ func TestLinksExpire(t *testing.T) {
 		t.Errorf("a second before the end: %v", err)
 	}
 	b.clock.pass(time.Second)
-	if _, _, err := b.SetUp(t.Context(), setUp, ann, "Ann", password); !errors.Is(err, admin.ErrLinkExpired) {
+	if _, _, err := b.SetUp(t.Context(), setUp, owner(ann, "Ann", password), from()); !errors.Is(err, admin.ErrLinkExpired) {
 		t.Errorf("set-up: error %v, want ErrLinkExpired", err)
 	}
 
-	o, err := b.CreateOperator(t.Context(), ann, "Ann", password)
+	o, err := b.CreateOperator(t.Context(), owner(ann, "Ann", password), provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	enter, err := b.SignInLink(t.Context(), o.ID)
+	enter, err := b.SignInLink(t.Context(), o.Email, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.clock.pass(24 * time.Hour)
-	if _, _, err := b.Enter(t.Context(), enter); !errors.Is(err, admin.ErrLinkExpired) {
+	if _, _, err := b.Enter(t.Context(), enter, from()); !errors.Is(err, admin.ErrLinkExpired) {
 		t.Errorf("sign-in: error %v, want ErrLinkExpired", err)
 	}
 }
@@ -154,7 +154,7 @@ func TestLinksExpire(t *testing.T) {
 func TestEnter(t *testing.T) {
 	t.Parallel()
 	b, o := withAnn(t)
-	link, err := b.SignInLink(t.Context(), o.ID)
+	link, err := b.SignInLink(t.Context(), o.Email, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,10 +162,10 @@ func TestEnter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(admin.Link{Email: ann, ExpiresAt: b.clock.now().Add(24 * time.Hour)}, got); diff != "" {
+	if diff := cmp.Diff(admin.Link{Purpose: admin.ForSignIn, Email: ann, ExpiresAt: b.clock.now().Add(24 * time.Hour)}, got); diff != "" {
 		t.Errorf("link (-want +got):\n%s", diff)
 	}
-	if _, _, err := b.SetUp(t.Context(), link, "eve@agency.example", "Eve", password); !errors.Is(err, admin.ErrLinkUnknown) {
+	if _, _, err := b.SetUp(t.Context(), link, owner("eve@agency.example", "Eve", password), from()); !errors.Is(err, admin.ErrLinkUnknown) {
 		t.Errorf("setting up by a sign-in link: error %v, want ErrLinkUnknown", err)
 	}
 
@@ -181,7 +181,7 @@ func TestEnter(t *testing.T) {
 	var wg sync.WaitGroup
 	for range cap(sessions) {
 		wg.Go(func() {
-			session, _, err := b.Enter(t.Context(), link)
+			session, _, err := b.Enter(t.Context(), link, from())
 			if err == nil {
 				sessions <- session
 			} else if !errors.Is(err, admin.ErrLinkUsed) {
@@ -216,28 +216,28 @@ func TestUnknownLinks(t *testing.T) {
 		if _, err := b.PeekLink(t.Context(), token); !errors.Is(err, admin.ErrLinkUnknown) {
 			t.Errorf("peek %q: error %v", token.Reveal(), err)
 		}
-		if _, _, err := b.Enter(t.Context(), token); !errors.Is(err, admin.ErrLinkUnknown) {
+		if _, _, err := b.Enter(t.Context(), token, from()); !errors.Is(err, admin.ErrLinkUnknown) {
 			t.Errorf("enter %q: error %v", token.Reveal(), err)
 		}
-		if _, _, err := b.SetUp(t.Context(), token, ann, "Ann", password); !errors.Is(err, admin.ErrLinkUnknown) {
+		if _, _, err := b.SetUp(t.Context(), token, owner(ann, "Ann", password), from()); !errors.Is(err, admin.ErrLinkUnknown) {
 			t.Errorf("set up %q: error %v", token.Reveal(), err)
 		}
 	}
-	if _, err := b.SignInLink(t.Context(), uuid.New()); !errors.Is(err, admin.ErrNotFound) {
+	if _, err := b.SignInLink(t.Context(), uuid.NewString(), provisioning.ActorCLI); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("for nobody: error %v, want ErrNotFound", err)
 	}
 
-	link, err := b.SignInLink(t.Context(), o.ID)
+	link, err := b.SignInLink(t.Context(), o.Email, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CreateOperator(t.Context(), "bob@agency.example", "Bob", password); err != nil {
+	if _, err := b.CreateOperator(t.Context(), owner("bob@agency.example", "Bob", password), provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.RemoveOperator(t.Context(), ann); err != nil {
+	if err := b.RemoveOperator(t.Context(), ann, provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := b.Enter(t.Context(), link); !errors.Is(err, admin.ErrLinkUnknown) {
+	if _, _, err := b.Enter(t.Context(), link, from()); !errors.Is(err, admin.ErrLinkUnknown) {
 		t.Errorf("of a removed operator: error %v, want ErrLinkUnknown", err)
 	}
 }

@@ -18,11 +18,11 @@ func TestOperators(t *testing.T) {
 	if found, err := b.AnyOperator(t.Context()); err != nil || found {
 		t.Errorf("before: any operator %t, %v", found, err)
 	}
-	bob, err := b.CreateOperator(t.Context(), " bob@agency.example ", " Bob ", password)
+	bob, err := b.CreateOperator(t.Context(), owner(" bob@agency.example ", " Bob ", password), provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ann, err := b.CreateOperator(t.Context(), ann, "Ann", password)
+	ann, err := b.CreateOperator(t.Context(), owner(ann, "Ann", password), provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,13 +69,13 @@ func TestCreateOperatorRefuses(t *testing.T) {
 		{"long password", "bob@agency.example", "Bob", provisioning.Secret(strings.Repeat("ö", 257)), admin.ErrPassword},
 	}
 	for _, test := range tests {
-		if _, err := b.CreateOperator(t.Context(), test.email, test.operator, test.password); !errors.Is(err, test.want) {
+		if _, err := b.CreateOperator(t.Context(), owner(test.email, test.operator, test.password), provisioning.ActorCLI); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
 		}
 	}
 	for _, length := range []int{12, 256} {
 		p := provisioning.Secret(strings.Repeat("ö", length))
-		if err := b.SetPassword(t.Context(), ann, p); err != nil {
+		if err := b.SetPassword(t.Context(), ann, p, provisioning.ActorCLI); err != nil {
 			t.Errorf("a password of %d characters: %v", length, err)
 		} else if _, _, err := b.SignIn(t.Context(), ann, p, from()); err != nil {
 			t.Errorf("sign-in with a password of %d characters: %v", length, err)
@@ -86,20 +86,20 @@ func TestCreateOperatorRefuses(t *testing.T) {
 func TestRemoveOperator(t *testing.T) {
 	t.Parallel()
 	b, _ := withAnn(t)
-	if err := b.RemoveOperator(t.Context(), ann); !errors.Is(err, admin.ErrLastOperator) {
-		t.Errorf("the last: error %v, want ErrLastOperator", err)
+	if err := b.RemoveOperator(t.Context(), ann, provisioning.ActorCLI); !errors.Is(err, admin.ErrLastOwner) {
+		t.Errorf("the last: error %v, want ErrLastOwner", err)
 	}
-	if err := b.RemoveOperator(t.Context(), "bob@agency.example"); !errors.Is(err, admin.ErrNotFound) {
+	if err := b.RemoveOperator(t.Context(), "bob@agency.example", provisioning.ActorCLI); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("unknown: error %v, want ErrNotFound", err)
 	}
 	token, _, err := b.SignIn(t.Context(), ann, password, from())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CreateOperator(t.Context(), "bob@agency.example", "Bob", password); err != nil {
+	if _, err := b.CreateOperator(t.Context(), owner("bob@agency.example", "Bob", password), provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.RemoveOperator(t.Context(), strings.ToUpper(ann)); err != nil {
+	if err := b.RemoveOperator(t.Context(), strings.ToUpper(ann), provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Session(t.Context(), token); !errors.Is(err, admin.ErrNoSession) {
@@ -114,7 +114,7 @@ func TestOperatorsRemoveEachOther(t *testing.T) {
 	b, _ := withAnn(t)
 	emails := []string{ann, "bob@agency.example", "eve@agency.example"}
 	for _, email := range emails[1:] {
-		if _, err := b.CreateOperator(t.Context(), email, "Name", password); err != nil {
+		if _, err := b.CreateOperator(t.Context(), owner(email, "Name", password), provisioning.ActorCLI); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,9 +135,13 @@ func TestOperatorsRemoveEachOther(t *testing.T) {
 				_, _, err := b.SignIn(t.Context(), email, password, from())
 				expect("sign in", err, admin.ErrBadCredentials)
 			})
-			wg.Go(func() { expect("set password", b.SetPassword(t.Context(), email, password), admin.ErrNotFound) })
+			wg.Go(func() {
+				expect("set password", b.SetPassword(t.Context(), email, password, provisioning.ActorCLI), admin.ErrNotFound)
+			})
 		}
-		wg.Go(func() { expect("remove", b.RemoveOperator(t.Context(), email), admin.ErrLastOperator) })
+		wg.Go(func() {
+			expect("remove", b.RemoveOperator(t.Context(), email, provisioning.ActorCLI), admin.ErrLastOwner)
+		})
 	}
 	wg.Wait()
 	if left, err := b.Operators(t.Context()); err != nil || len(left) != 1 {
@@ -148,7 +152,7 @@ func TestOperatorsRemoveEachOther(t *testing.T) {
 func TestSetPassword(t *testing.T) {
 	t.Parallel()
 	b, o := withAnn(t)
-	if _, err := b.CreateOperator(t.Context(), "bob@agency.example", "Bob", password); err != nil {
+	if _, err := b.CreateOperator(t.Context(), owner("bob@agency.example", "Bob", password), provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
 	hers, _, err := b.SignIn(t.Context(), ann, password, from())
@@ -159,18 +163,18 @@ func TestSetPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link, err := b.SignInLink(t.Context(), o.ID)
+	link, err := b.SignInLink(t.Context(), o.Email, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if err := b.SetPassword(t.Context(), ann, "short"); !errors.Is(err, admin.ErrPassword) {
+	if err := b.SetPassword(t.Context(), ann, "short", provisioning.ActorCLI); !errors.Is(err, admin.ErrPassword) {
 		t.Errorf("short: error %v, want ErrPassword", err)
 	}
-	if err := b.SetPassword(t.Context(), "eve@agency.example", password); !errors.Is(err, admin.ErrNotFound) {
+	if err := b.SetPassword(t.Context(), "eve@agency.example", password, provisioning.ActorCLI); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("unknown: error %v, want ErrNotFound", err)
 	}
-	if err := b.SetPassword(t.Context(), strings.ToLower(ann), "another horse battery"); err != nil {
+	if err := b.SetPassword(t.Context(), strings.ToLower(ann), "another horse battery", provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
 

@@ -182,7 +182,7 @@ func TestSignInIsThrottledByEmail(t *testing.T) {
 	t.Parallel()
 	b, _ := withAnn(t)
 	try := func(email string, p provisioning.Secret, i int) error {
-		_, _, err := b.SignIn(t.Context(), email, p, netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", i)))
+		_, _, err := b.SignIn(t.Context(), email, p, at(fmt.Sprintf("198.51.100.%d", i)))
 		return err
 	}
 	for i := range 10 {
@@ -215,8 +215,10 @@ func TestSignInIsThrottledByEmail(t *testing.T) {
 func TestSignInIsThrottledByAddress(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]func(i int) netip.Addr{
-		"IPv4":                  func(int) netip.Addr { return from() },
-		"IPv4 in IPv6 and bare": func(i int) netip.Addr { return []netip.Addr{from(), netip.AddrFrom16(from().As16())}[i%2] },
+		"IPv4": func(int) netip.Addr { return from().Address },
+		"IPv4 in IPv6 and bare": func(i int) netip.Addr {
+			return []netip.Addr{from().Address, netip.AddrFrom16(from().Address.As16())}[i%2]
+		},
 		"IPv6 of one network": func(i int) netip.Addr {
 			return netip.MustParseAddr(fmt.Sprintf("2001:db8:1:2:%x::%x", i, i))
 		},
@@ -227,18 +229,18 @@ func TestSignInIsThrottledByAddress(t *testing.T) {
 			b, _ := withAnn(t)
 			// An address that is none is refused at once, so that 50 attempts are quick.
 			for i := range 50 {
-				if _, _, err := b.SignIn(t.Context(), fmt.Sprintf("guess%d", i), password, address(i)); !errors.Is(err, admin.ErrBadCredentials) {
+				if _, _, err := b.SignIn(t.Context(), fmt.Sprintf("guess%d", i), password, admin.Visitor{Address: address(i)}); !errors.Is(err, admin.ErrBadCredentials) {
 					t.Fatalf("attempt %d: %v", i, err)
 				}
 			}
 			// What the address is denied does not count against the e-mail.
 			for range 20 {
-				if _, _, err := b.SignIn(t.Context(), ann, password, address(50)); !errors.Is(err, admin.ErrThrottled) {
+				if _, _, err := b.SignIn(t.Context(), ann, password, admin.Visitor{Address: address(50)}); !errors.Is(err, admin.ErrThrottled) {
 					t.Fatalf("attempt 51: error %v, want ErrThrottled", err)
 				}
 			}
 			for _, other := range []string{"192.0.2.2", "2001:db8:1:3::1"} {
-				if _, _, err := b.SignIn(t.Context(), ann, password, netip.MustParseAddr(other)); err != nil {
+				if _, _, err := b.SignIn(t.Context(), ann, password, at(other)); err != nil {
 					t.Errorf("another address: %v", err)
 				}
 			}
@@ -256,7 +258,7 @@ func TestThrottleInAFlood(t *testing.T) {
 		}
 	}
 	for i := range 25_000 {
-		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		a := admin.Visitor{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
 		if _, _, err := b.SignIn(t.Context(), fmt.Sprintf("guess%d", i), password, a); !errors.Is(err, admin.ErrBadCredentials) {
 			t.Fatalf("attempt %d: %v", i, err)
 		}
@@ -281,7 +283,7 @@ func TestSignInWhileThePasswordChanges(t *testing.T) {
 	}
 	changing := *b.Store
 	changing.DB = tx
-	if err := changing.SetPassword(t.Context(), ann, "another horse battery"); err != nil {
+	if err := changing.SetPassword(t.Context(), ann, "another horse battery", provisioning.ActorCLI); err != nil {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)

@@ -45,9 +45,19 @@ type Store struct {
 	Absolute time.Duration // a session ends so long after it began
 	LinkLife time.Duration
 
-	hashing   *semaphore.Weighted
-	byEmail   *throttle
-	byAddress *throttle
+	PublicURL string // where operators reach us, without a trailing slash
+	LinkKey   []byte // of the MAC that derives the tokens of mailed links; needed to invite and to reset
+	Mailer    Mailer // nil without a mail server
+	Sealer    Sealer // of second factors; needed where somebody has one
+	// ResetTime is how long it takes to request another password, so that the time tells nobody who is an operator.
+	ResetTime time.Duration
+
+	hashing         *semaphore.Weighted
+	byEmail         *throttle
+	byAddress       *throttle
+	byOperator      *throttle // for codes
+	resetsByEmail   *throttle
+	resetsByAddress *throttle
 }
 
 // New makes a store with the limits that the package comment names. Links live a day.
@@ -58,9 +68,14 @@ func New(db DB) *Store {
 		Idle:      12 * time.Hour,
 		Absolute:  7 * 24 * time.Hour,
 		LinkLife:  24 * time.Hour,
-		hashing:   semaphore.NewWeighted(hashers),
-		byEmail:   newThrottle(10, 30*time.Second),
-		byAddress: newThrottle(50, 5*time.Second),
+		ResetTime: time.Second,
+
+		hashing:         semaphore.NewWeighted(hashers),
+		byEmail:         newThrottle(10, 30*time.Second),
+		byAddress:       newThrottle(50, 5*time.Second),
+		byOperator:      newThrottle(5, time.Minute),
+		resetsByEmail:   newThrottle(3, 20*time.Minute),
+		resetsByAddress: newThrottle(20, time.Minute),
 	}
 }
 

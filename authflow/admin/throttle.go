@@ -14,7 +14,7 @@ import (
 )
 
 // ErrThrottled is matched by every *ThrottledError.
-var ErrThrottled = errors.New("there were too many attempts to sign in")
+var ErrThrottled = errors.New("there were too many attempts")
 
 // ThrottledError tells when to try again.
 type ThrottledError struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 // Accept, Discard and Move return an error that matches ErrRefused, in words and with the cure, if the grant
@@ -116,7 +117,11 @@ func notHeld(id uuid.UUID) error {
 func (s *Store) Accept(ctx context.Context, id uuid.UUID, actor provisioning.Actor) (client uuid.UUID, err error) {
 	err = s.decide(ctx, id, nil, func(tx pgx.Tx, g confined) error {
 		client = g.ClientID
-		return s.release(ctx, tx, g, client, provisioning.Change{Event: provisioning.EventAccepted, Actor: actor})
+		err := s.release(ctx, tx, g, client, provisioning.Change{Event: provisioning.EventAccepted, Actor: actor})
+		if err != nil {
+			return err
+		}
+		return provisioning.Audit(ctx, tx, actor, g.entry("quarantine.accept"))
 	})
 	return client, err
 }
@@ -141,7 +146,7 @@ func (s *Store) Discard(ctx context.Context, id uuid.UUID, actor provisioning.Ac
 		if err != nil {
 			return fmt.Errorf("discard the grant: %w", err)
 		}
-		return nil
+		return provisioning.Audit(ctx, tx, actor, g.entry("quarantine.discard"))
 	})
 }
 
@@ -162,9 +167,15 @@ func (s *Store) Move(ctx context.Context, id, to uuid.UUID, actor provisioning.A
 		if err != nil {
 			return err
 		}
-		return s.release(ctx, tx, g, to, provisioning.Change{
+		err = s.release(ctx, tx, g, to, provisioning.Change{
 			Event: provisioning.EventReceived, Actor: actor, Detail: provisioning.Detail{"moved_from": g.names[g.ClientID]},
 		})
+		if err != nil {
+			return err
+		}
+		e := g.entry("quarantine.move")
+		e.After = audit.Fields{"client": provisioning.AuditObject(to)}
+		return provisioning.Audit(ctx, tx, actor, e)
 	})
 }
 
@@ -185,6 +196,15 @@ type confined struct {
 
 func (g confined) detail() provisioning.Detail {
 	return provisioning.Detail{"account_id": g.AccountID, "organization": g.Organization, "evidence": g.Evidence}
+}
+
+// entry is a decision as the audit trail tells it.
+func (g confined) entry(action string) audit.Entry {
+	return audit.Entry{
+		Action: action,
+		Object: provisioning.AuditObject(g.ClientID),
+		Before: audit.Fields{"grant": g.ID, "account_id": g.AccountID, "organization": g.Organization},
+	}
 }
 
 // decide carries out a decision in a transaction of its own, which has locked the grant's client, the other

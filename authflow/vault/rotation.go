@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 )
 
 const (
@@ -27,6 +29,7 @@ const (
 // (Vault.Watch), so that after Settle it is known whether one does. If so, and if the database has got values
 // under another key meanwhile, there is another round.
 type Rotation struct {
+	Actor   provisioning.Actor // who wants it
 	DB      provisioning.DB
 	Vault   *Vault
 	Shelves []Shelf // that of secrets last: without the old key no process starts before all else is done
@@ -111,6 +114,9 @@ func (r *Rotation) Run(ctx context.Context) (Rotated, error) {
 	var out Rotated
 	var broken []error
 	uses, err := r.Vault.Uses(ctx, r.DB, r.Shelves)
+	if err == nil {
+		err = r.audit(ctx, "vault.rotate", audit.Fields{"key": uses[0].ID})
+	}
 	// Even if nothing is left there is a round: canaries that a rotation removed and did not wait for may come back.
 	for round := 0; err == nil && round < maxRounds && (left(uses) != nil || round == 0 && len(uses) > 1); round++ {
 		var resealed int
@@ -141,12 +147,21 @@ func (r *Rotation) Run(ctx context.Context) (Rotated, error) {
 			out.Removable = append(out.Removable, use.ID)
 		}
 	}
-	if r.Vault.file == nil || out.Removable == nil {
-		return out, nil
+	if r.Vault.file != nil && out.Removable != nil {
+		out.Removed, err = r.Vault.removeKeys(ctx, r.DB, out.Removable)
+		out.Removable = nil
 	}
-	out.Removed, err = r.Vault.removeKeys(ctx, r.DB, out.Removable)
-	out.Removable = nil
-	return out, err
+	return out, errors.Join(err, r.audit(ctx, "vault.rotated", audit.Fields{
+		"key": out.Key, "resealed": out.Resealed, "broken": out.Broken, "removed": out.Removed,
+	}))
+}
+
+// audit records a rotation, which takes many transactions: that it begins, before it changes anything, and what it came
+// to, unless it was interrupted.
+func (r *Rotation) audit(ctx context.Context, action string, after audit.Fields) error {
+	return pgx.BeginFunc(ctx, r.DB, func(tx pgx.Tx) error {
+		return provisioning.Audit(ctx, tx, r.Actor, audit.Entry{Action: action, Object: "vault", After: after})
+	})
 }
 
 // left returns the keys but the primary one that something is sealed with, or that a process may seal with.

@@ -36,6 +36,7 @@ type app struct {
 	store      *provisioning.Store
 	inviter    *provisioning.Inviter
 	importer   *provisioning.Importer   // nil without an agency mailbox: there is no username to give
+	uploads    *provisioning.Uploads    // likewise
 	reconciler *provisioning.Reconciler // nil without partner settings
 	renamer    *provisioning.Renamer    // nil without an agency mailbox
 	links      *authflow.Links
@@ -98,7 +99,8 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 		return nil, err
 	}
 	a.store = &provisioning.Store{DB: db.Pool}
-	a.admin = admin.New(db.Pool)
+	a.admin = newAdmin(db, c)
+	a.admin.Sealer, a.admin.LinkKey = keys, linkKey
 	a.links = &authflow.Links{DB: db.Pool, Key: linkKey, PublicURL: c.PublicURL, Now: a.clock.now}
 	if err := a.openMail(ctx, keys, count); err != nil {
 		return nil, err
@@ -106,6 +108,7 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 	a.inviter = &provisioning.Inviter{DB: db.Pool, Linker: a.links, Mailer: a.mailer}
 	if c.namer != nil {
 		a.importer = &provisioning.Importer{DB: db.Pool, Namer: c.namer, Inviter: a.inviter, Mailbox: c.mailbox}
+		a.uploads = provisioning.NewUploads(db.Pool, a.jobs, a.importer, provisioning.MaxUpload)
 		a.renamer = &provisioning.Renamer{DB: db.Pool, Namer: c.namer}
 		if c.checkDomains {
 			a.importer.Domains = &roster.MailDomains{Resolver: net.DefaultResolver}
@@ -160,9 +163,11 @@ func (a *app) openMail(ctx context.Context, keys *vault.Vault, count func(notify
 		}
 		a.returns = &notify.Returns{DB: db, Paths: a.mailer.Returns, Control: a.mailSwitch, Log: a.log}
 	}
+	a.mailer.Entries = a.admin
 	if c.SMTPURL == "" {
 		return nil
 	}
+	a.admin.Mailer = a.mailer
 	var err error
 	a.transport, err = smtp.New(smtp.Options{URL: c.SMTPURL.Reveal(), MaxConns: mailConnections, Log: a.log})
 	if err != nil {

@@ -22,7 +22,9 @@ import (
 	"github.com/joho/godotenv"
 	"golang.org/x/net/idna"
 
+	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/vault"
+	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
@@ -87,6 +89,13 @@ type config struct {
 
 	ProviderIssuer string `env:"PROVIDER_ISSUER"`
 
+	SSOIssuer       string              `env:"SSO_ISSUER"`
+	SSOClientID     string              `env:"SSO_CLIENT_ID"`
+	SSOClientSecret provisioning.Secret `env:"SSO_CLIENT_SECRET"`
+	SSODomains      string              `env:"SSO_DOMAINS"`
+	SSORole         string              `env:"SSO_ROLE" envDefault:"viewer"`
+	SSOName         string              `env:"SSO_NAME"`
+
 	// What follows is derived while the settings are checked.
 
 	mailbox      provisioning.Mailbox // zero without an agency mailbox
@@ -100,15 +109,19 @@ type config struct {
 	digest       bool
 	vault        *vault.Vault // nil with the private server: its key file is read when it is opened
 	pkce         bool
+	ssoDomains   []string   // in lower case
+	ssoRole      admin.Role // of newcomers; empty if there are to be none
 
 	providerRate, providerDaily, tokenRate int // 0 sets no limit
+
+	given map[string]bool // the settings that somebody set, by name without the prefix
 }
 
 const prefix = "COUNTERSIGN_"
 
 // secretSettings may also be given as the path of a file, in a variable of the same name and _FILE.
 func secretSettings() []string {
-	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "DKIM_KEY", "OAUTH_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
+	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "DKIM_KEY", "OAUTH_CLIENT_SECRET", "SSO_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
 }
 
 // readEnvironment returns the environment, with the lines of envFile where it says nothing itself and
@@ -154,8 +167,14 @@ func loadConfig(envFile string) (config, error) {
 	if err != nil {
 		return config{}, err // All settings are texts, so that check finds every mistake.
 	}
+	c.given = make(map[string]bool)
+	for name, value := range environment {
+		if short, ours := strings.CutPrefix(name, prefix); ours && value != "" {
+			c.given[short] = true
+		}
+	}
 	// Here an empty text says something else than no text at all.
-	for name, text := range map[string]*string{"OAUTH_PROMPT": &c.OAuthPrompt, "REMINDERS": &c.Reminders} {
+	for name, text := range map[string]*string{"OAUTH_PROMPT": &c.OAuthPrompt, "REMINDERS": &c.Reminders, "SSO_ROLE": &c.SSORole} {
 		if value, set := environment[prefix+name]; set && value == "" {
 			*text = ""
 		}
@@ -216,6 +235,7 @@ func (c *config) check() error {
 	c.checkMail(mistake)
 	c.checkProvider(mistake)
 	c.checkPartner(mistake)
+	c.checkSignOn(mistake)
 	return errors.Join(mistakes...)
 }
 
@@ -347,6 +367,7 @@ func (c *config) checkDKIM(mistake func(string, string, ...any)) {
 }
 
 func (c *config) checkReminders(mistake func(string, string, ...any)) {
+	c.reminders = []int{}
 	for field := range strings.SplitSeq(c.Reminders, ",") {
 		field = strings.TrimSpace(field)
 		if field == "" {
@@ -439,6 +460,35 @@ func (c *config) checkPartner(mistake func(string, string, ...any)) {
 		for _, name := range missing {
 			mistake(name, "is needed beside the other partner settings: set it, or none of them")
 		}
+	}
+}
+
+func (c *config) checkSignOn(mistake func(string, string, ...any)) {
+	if c.SSOIssuer == "" {
+		return
+	}
+	if err := checkIssuer(c.SSOIssuer); err != nil {
+		mistake("SSO_ISSUER", "%w", err)
+	}
+	c.SSOName = cmp.Or(c.SSOName, hostOf(c.SSOIssuer))
+	if c.SSOClientID == "" {
+		mistake("SSO_CLIENT_ID", "is needed with an issuer: it comes from registering there, with the redirect URI %s", c.PublicURL+web.SignOnPath)
+	}
+	for domain := range strings.FieldsFuncSeq(c.SSODomains, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if strings.Contains(domain, "@") || !strings.Contains(domain, ".") {
+			mistake("SSO_DOMAINS", "%q is not a domain, such as agency.example; several are separated by commas", domain)
+		}
+		c.ssoDomains = append(c.ssoDomains, strings.ToLower(domain))
+	}
+	if c.SSORole == "" {
+		return
+	}
+	var err error
+	if c.ssoRole, err = admin.ParseRole(c.SSORole); err != nil {
+		mistake("SSO_ROLE", "%w; empty lets in only people who are operators already, or invited", err)
+	} else if len(c.ssoDomains) == 0 {
+		mistake("SSO_DOMAINS", "is needed, as everybody whom the issuer knows would be let in: set it to your addresses' domains, "+
+			"or set %sSSO_ROLE to an empty text", prefix)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/notify/mailsink"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
@@ -287,25 +288,27 @@ func (d *demo) fill(ctx context.Context) error {
 
 // welcome says where everything is.
 func (d *demo) welcome(ctx context.Context, out io.Writer, walk bool) error {
-	operator, err := d.app.admin.CreateOperator(ctx, demoOperator, "Demo", provisioning.Secret(rand.Text()))
+	operator, err := d.app.admin.CreateOperator(ctx, admin.NewOperator{
+		Email: demoOperator, Name: "Demo", Role: admin.RoleOwner, Password: provisioning.Secret(rand.Text()),
+	}, provisioning.ActorCLI)
 	if err != nil {
 		return err
 	}
-	link, err := d.app.admin.SignInLink(ctx, operator.ID)
+	link, err := d.app.admin.SignInLink(ctx, operator.Email, provisioning.ActorCLI)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, `
 Countersign demo: 120 clients, imported and invited. Nothing leaves this machine.
 
-  Console   %s/admin/enter/%s
+  Console   %s
             (signs you in, once)
   Mail      %s
             what the owners got; open one and press its link
   Provider  %s/_sandbox/
             its accounts; every password is %s
 
-`, d.app.config.PublicURL, link.Reveal(), d.mail, d.boxURL, demoPassword)
+`, d.app.admin.URL(link), d.mail, d.boxURL, demoPassword)
 	if walk {
 		fmt.Fprint(out, "Simulated owners are on their way: watch the console.\n\n")
 	} else {

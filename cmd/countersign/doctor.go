@@ -162,6 +162,8 @@ type doctor struct {
 	log     *slog.Logger
 	waiting func(what string, wait time.Duration) (end func())
 
+	running *app // that asks for it; nil for the command, which reads the settings and opens the database itself
+
 	config    config
 	db        *postgres.Database // nil until it is open
 	migrated  bool               // the database has tables
@@ -226,7 +228,7 @@ func (d *doctor) close(ctx context.Context) {
 	if d.transport != nil {
 		_ = d.transport.Close(ctx) // Nothing is under way.
 	}
-	if d.db != nil {
+	if d.db != nil && d.running == nil {
 		if err := d.db.Close(ctx); err != nil {
 			d.log.WarnContext(ctx, "the database was not closed", "error", err)
 		}
@@ -256,7 +258,9 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 func (d *doctor) checkSettings() (checks []check) {
 	const cure = "correct it in the environment or the --env-file; the README lists the settings"
 	var err error
-	if d.config, err = loadConfig(d.envFile); err != nil {
+	if d.running != nil {
+		d.config = d.running.config
+	} else if d.config, err = loadConfig(d.envFile); err != nil {
 		headline, mistakes, several := strings.Cut(err.Error(), ":\n")
 		if !several {
 			mistakes = headline
@@ -309,9 +313,7 @@ func (d *doctor) checkDatabase(ctx context.Context) check {
 				prefix+"DATABASE_URL to use a server of yours")
 		}
 	}
-	opening, cancel := context.WithTimeout(ctx, doctorPatience)
-	defer cancel()
-	db, err := postgres.Open(opening, postgres.Options{URL: d.config.DatabaseURL.Reveal(), DataDir: d.config.DataDir, Log: d.log})
+	db, err := d.openDatabase(ctx)
 	if err != nil {
 		return failureBy(err, cure)
 	}
@@ -335,6 +337,16 @@ func (d *doctor) checkDatabase(ctx context.Context) check {
 			"run countersign migrate, or any other command: all of them bring it up to date")
 	}
 	return passed(found)
+}
+
+// openDatabase opens the database, or returns the one that is open already.
+func (d *doctor) openDatabase(ctx context.Context) (*postgres.Database, error) {
+	if d.running != nil {
+		return d.running.db, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+	defer cancel()
+	return postgres.Open(ctx, postgres.Options{URL: d.config.DatabaseURL.Reveal(), DataDir: d.config.DataDir, Log: d.log})
 }
 
 // checkVault opens what the vault keeps for this purpose. It does so in a transaction that is taken back, because the vault

@@ -11,25 +11,23 @@ import (
 )
 
 func (p *program) exportCommand() *cobra.Command {
-	var stage, path string
+	var selected filterFlags
+	var path string
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the roster with usernames and stages as CSV",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var f provisioning.Filter
-			if stage != "" {
-				var err error
-				if f.Stage, err = provisioning.ParseStage(stage); err != nil {
-					return err
-				}
+			f, err := selected.filter()
+			if err != nil {
+				return err
 			}
 			return p.withStore(cmd.Context(), func(store *provisioning.Store) error {
 				return writeTo(p.out, path, func(w io.Writer) error { return store.Export(cmd.Context(), w, f) })
 			})
 		},
 	}
-	cmd.Flags().StringVar(&stage, "stage", "", "only clients in this stage")
+	selected.add(cmd)
 	cmd.Flags().StringVarP(&path, "output", "o", "-", "write to this `file`; - is standard output")
 	return cmd
 }

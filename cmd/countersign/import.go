@@ -121,8 +121,9 @@ func (p *program) importFile(ctx context.Context, a *app, path string, o provisi
 	}
 	o.FileName = file.name
 	bar := p.newBar("Reading", file.size)
+	o.Bytes = bar
 	o.Read = func(rows int) { bar.say(fmt.Sprintf("Comparing and writing %d rows …", rows)) }
-	im, err := a.importer.Import(ctx, io.TeeReader(file, bar), o)
+	im, err := a.importer.Import(ctx, file, o)
 	bar.end()
 	err = errors.Join(err, file.Close())
 	rejected := errors.Is(err, provisioning.ErrRejected)

@@ -74,6 +74,7 @@ func skipInWords(r provisioning.SkipReason) string {
 		return "a mail is on its way already"
 	case provisioning.SkipInvited:
 		return "mailed before (name them with --client, or take --stage invited, to mail again)"
+	case provisioning.SkipGone, provisioning.SkipUnchanged, provisioning.SkipSince: // Inviting never says so.
 	}
 	return "stalled: " + strings.ReplaceAll(string(r), "_", " ") + " (name them with --client to mail all the same)"
 }

@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/provisioning"
 )
 
 func (p *program) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Manage the keys of the API"}
-	var name, scopes string
+	var name, scopes, expires string
 	create := &cobra.Command{
 		Use:   "create --name NAME --scopes read,write",
 		Short: "Make an API key and print it, this once, alone on the last line",
@@ -24,18 +26,27 @@ func (p *program) keyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			end, err := admin.ParseExpiry(expires, time.Now())
+			if err != nil {
+				return err
+			}
 			return p.withAdmin(cmd.Context(), func(store *admin.Store) error {
-				key, made, err := store.CreateKey(cmd.Context(), name, wanted)
+				key, made, err := store.CreateKey(cmd.Context(), admin.NewKey{Name: name, Scopes: wanted, ExpiresAt: end}, provisioning.ActorCLI)
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(p.out, "Key %q with the scopes %s. It is shown only now:\n%s\n", made.Name, join(made.Scopes), key.Reveal())
+				until := ""
+				if made.ExpiresAt != nil {
+					until = ", until " + localTime(made.ExpiresAt)
+				}
+				_, err = fmt.Fprintf(p.out, "Key %q with the scopes %s%s. It is shown only now:\n%s\n", made.Name, join(made.Scopes), until, key.Reveal())
 				return err
 			})
 		},
 	}
 	create.Flags().StringVar(&name, "name", "", "what the key is for")
 	create.Flags().StringVar(&scopes, "scopes", "", "what it may do, separated by commas")
+	create.Flags().StringVar(&expires, "expires", "", "when it ends, such as 90d or 2027-01-31; by default it does not")
 	for _, flag := range []string{"name", "scopes"} {
 		if err := create.MarkFlagRequired(flag); err != nil {
 			panic(err) // The flag is defined above.
@@ -63,7 +74,7 @@ func (p *program) keyCommand() *cobra.Command {
 			Args:  cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return p.withAdmin(cmd.Context(), func(store *admin.Store) error {
-					if err := store.RevokeKey(cmd.Context(), args[0]); err != nil {
+					if err := store.RevokeKey(cmd.Context(), args[0], provisioning.ActorCLI); err != nil {
 						return err
 					}
 					_, err := fmt.Fprintf(p.out, "Key %q is revoked.\n", args[0])
@@ -81,13 +92,20 @@ func (p *program) printKeys(keys []admin.Key) error {
 		return err
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSCOPES\tMADE\tLAST USED\tREVOKED")
+	now := time.Now()
+	fmt.Fprintln(w, "NAME\tSCOPES\tMADE\tBY\tLAST USED\tFROM\tEXPIRES\tREVOKED")
 	for _, k := range keys {
-		revoked := ""
+		revoked, expires, used := "", localTime(k.ExpiresAt), localTime(k.UsedAt)
 		if k.RevokedAt != nil {
-			revoked = localTime(k.RevokedAt)
+			revoked = localTime(k.RevokedAt) + " by " + string(*k.RevokedBy)
+		} else if !k.Works(now) {
+			expires += " (expired)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Name, join(k.Scopes), localTime(&k.CreatedAt), localTime(k.UsedAt), revoked)
+		if k.Unused(now) {
+			used += " (unused for 90 days)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			k.Name, join(k.Scopes), localTime(&k.CreatedAt), k.CreatedBy, used, k.UsedFrom, expires, revoked)
 	}
 	return w.Flush()
 }

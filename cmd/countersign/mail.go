@@ -52,6 +52,7 @@ func (p *program) mailCommand() *cobra.Command {
 	for _, c := range cmd.Commands() {
 		c.Flags().BoolVar(&asJSON, "json", false, "print JSON, the same as GET /api/v1/mail")
 	}
+	cmd.AddCommand(p.mailQueueCommand(), p.mailHurryCommand(), p.mailSuppressedCommand(), p.mailLetInCommand())
 	return cmd
 }
 

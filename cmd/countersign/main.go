@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // Rosters name time zones; not every machine knows them.
 
@@ -42,6 +43,7 @@ type streams struct {
 // Exit codes, beside 0.
 const (
 	exitFailed   = 1
+	exitUnknown  = 2 // there is no such command
 	exitRejected = 3 // an import left rows out
 )
 
@@ -63,6 +65,9 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	if err != nil {
 		fmt.Fprintln(std.err, "countersign:", err)
+		if errors.Is(err, errUnknownCommand) {
+			return exitUnknown
+		}
 		return exitFailed
 	}
 	return 0
@@ -94,6 +99,7 @@ func newRoot(std streams) *cobra.Command {
 		p.serveCommand(),
 		p.importCommand(),
 		p.inviteCommand(),
+		p.bulkCommand(),
 		p.statusCommand(),
 		p.exportCommand(),
 		p.usernamesCommand(),
@@ -106,13 +112,47 @@ func newRoot(std streams) *cobra.Command {
 		p.doctorCommand(),
 		p.adminCommand(),
 		p.keyCommand(),
+		p.auditCommand(),
 		p.vaultCommand(),
 		p.migrateCommand(),
 		p.sandboxCommand(),
 		p.demoCommand(),
 		p.versionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	refuseUnknown(root)
 	return root
+}
+
+var errUnknownCommand = errors.New("there is no command")
+
+// refuseUnknown has every command with commands of its own refuse a word that names none of them, and explain itself if
+// it only groups them.
+func refuseUnknown(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		refuseUnknown(c)
+	}
+	if !cmd.HasSubCommands() {
+		return
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	allowed := cobra.NoArgs
+	if cmd.Args != nil {
+		allowed = cmd.Args
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if allowed(cmd, args) == nil {
+			return nil
+		}
+		word, guess := strings.Join(args[:min(1, len(args))], ""), ""
+		if near := cmd.SuggestionsFor(word); len(near) > 0 {
+			guess = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+		}
+		return fmt.Errorf("%w %s %s%s: %s --help lists all", errUnknownCommand, cmd.CommandPath(), word, guess, cmd.CommandPath())
+	}
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // logger writes to standard error: standard output is for what was asked.

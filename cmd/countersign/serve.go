@@ -20,6 +20,9 @@ import (
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/inbox"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
+	"github.com/countersign/countersign/provisioning/bulk"
+	"github.com/countersign/countersign/provisioning/once"
 	"github.com/countersign/countersign/provisioning/queue"
 )
 
@@ -31,6 +34,11 @@ const (
 
 	// readingLimit is how long a replica reads the mailbox before any of them goes on with it.
 	readingLimit = time.Hour
+
+	// bulkLimit is enough for millions of clients; a replica that ends hands the rest over.
+	bulkLimit = 12 * time.Hour
+	// importLimit is enough for the largest file.
+	importLimit = time.Hour
 
 	// reconcileLimit is enough for millions of accounts; a call that hangs ends long before.
 	reconcileLimit = 12 * time.Hour
@@ -99,8 +107,7 @@ func (p *program) offerSetup(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.out, "There is no operator yet. Set up the first one here, within a day:\n\n  %s/admin/enter/%s\n\n",
-		a.config.PublicURL, link.Reveal())
+	_, err = fmt.Fprintf(p.out, "There is no operator yet. Set up the first one here, within a day:\n\n  %s\n\n", a.admin.URL(link))
 	return err
 }
 
@@ -130,11 +137,12 @@ type service struct {
 // start serves pages and works jobs.
 func (a *app) start(ctx context.Context, m *metrics) (*service, error) {
 	s := &service{failed: make(chan error, 5)}
-	pages, err := a.web().Handler()
+	site := a.web()
+	pages, err := site.Handler()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.listen(ctx, a.config.Listen, pages); err != nil {
+	if err := s.listen(ctx, a.config.Listen, pages, site.EndStreams); err != nil {
 		return nil, err
 	}
 	if a.config.MetricsListen != "" {
@@ -179,7 +187,8 @@ func (s *service) run(ctx context.Context, what string, work func(context.Contex
 	})
 }
 
-func (s *service) listen(ctx context.Context, address string, h http.Handler) error {
+// listen serves an address. At the shutdown atEnd is called, which ends the answers that nothing else would.
+func (s *service) listen(ctx context.Context, address string, h http.Handler, atEnd ...func()) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", address, err)
@@ -190,6 +199,9 @@ func (s *service) listen(ctx context.Context, address string, h http.Handler) er
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	for _, end := range atEnd {
+		server.RegisterOnShutdown(end)
 	}
 	s.servers = append(s.servers, server)
 	go func() {
@@ -237,10 +249,21 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Every: sweepPause,
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Expire(ctx) },
 		},
+		"sweep_requests": {
+			Every: sweepPause,
+			Work:  func(ctx context.Context, _ queue.Running) error { return (&once.Store{DB: a.db.Pool}).Sweep(ctx) },
+		},
+		jobDoctor: {Limit: doctorLimit, Work: doctorReports{a}.work},
 		"sweep_consents": {
 			Every: sweepPause,
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Sweep(ctx) },
 		},
+	}
+	jobs := a.bulk()
+	handlers[bulk.JobBulk] = queue.Handler{Limit: bulkLimit, Work: jobs.Work}
+	handlers["sweep_bulk"] = queue.Handler{
+		Every: sweepPause,
+		Work:  func(ctx context.Context, _ queue.Running) error { return jobs.Sweep(ctx) },
 	}
 	if a.keeper != nil {
 		handlers["sweep_refreshes"] = queue.Handler{
@@ -248,10 +271,11 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.keeper.Sweep(ctx) },
 		}
 	}
-	if uploads := a.uploads(); uploads != nil {
+	if a.uploads != nil {
+		handlers[provisioning.JobImport] = queue.Handler{Limit: importLimit, Work: a.uploads.Work}
 		handlers["sweep_uploads"] = queue.Handler{
 			Every: sweepPause,
-			Work:  func(ctx context.Context, _ queue.Running) error { return uploads.Sweep(ctx) },
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.uploads.Sweep(ctx) },
 		}
 	}
 	if reconciliations := a.reconciliations(); reconciliations != nil {
@@ -329,12 +353,11 @@ func (a *app) readMailbox(ctx context.Context) error {
 	return queue.Later(0)
 }
 
-// uploads are nil without an agency mailbox, as the importer is.
-func (a *app) uploads() *provisioning.Uploads {
-	if a.importer == nil {
-		return nil
+// bulk does things to many clients.
+func (a *app) bulk() *bulk.Jobs {
+	return &bulk.Jobs{
+		DB: a.db.Pool, Queue: a.jobs, Inviter: a.inviter, Reminders: a.reminders, Letters: a.mailer, Links: a.links,
 	}
-	return provisioning.NewUploads(a.db.Pool, a.importer, provisioning.MaxUpload)
 }
 
 // reconciliations are nil without partner settings, as the reconciler is.
@@ -358,10 +381,11 @@ func (a *app) web() *web.Server {
 		Store:           a.store,
 		Inviter:         a.inviter,
 		Importer:        a.importer,
-		Uploads:         a.uploads(),
+		Uploads:         a.uploads,
 		Reconciliations: a.reconciliations(),
 		Renamer:         a.renamer,
 		Links:           a.links,
+		Bulk:            a.bulk(),
 		Flow:            a.flow,
 		Grants:          a.grants,
 		Keeper:          a.keeper,
@@ -375,11 +399,16 @@ func (a *app) web() *web.Server {
 		Reminders:       a.reminders,
 		Returns:         a.returns,
 		Admin:           a.admin,
+		SignOn:          a.signOn(),
+		Audit:           &audit.Store{DB: a.db.Pool},
+		Once:            &once.Store{DB: a.db.Pool},
 		Templates:       a.templates,
 		Scopes:          a.config.scopes(),
 		PublicURL:       a.config.PublicURL,
 		Proxies:         a.config.TrustedProxies,
 		Version:         version(),
+		Settings:        a.settings(),
+		Doctor:          doctorReports{a},
 		Ready:           a.db.Pool.Ping,
 		Now:             a.clock.now,
 		Log:             a.log,

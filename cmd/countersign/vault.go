@@ -13,13 +13,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
 	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations/postgres"
+	"github.com/countersign/countersign/provisioning"
 )
 
 // shelves are all places with sealed values. The secrets come last: see vault.Rotation.
-func shelves() []vault.Shelf { return []vault.Shelf{grant.Shelf{}, authflow.Shelf{}, vault.Secrets{}} }
+func shelves() []vault.Shelf {
+	return []vault.Shelf{grant.Shelf{}, authflow.Shelf{}, admin.Shelf{}, vault.Secrets{}}
+}
 
 func (p *program) vaultCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "vault", Short: "Manage the keys that secrets are sealed with"}
@@ -85,6 +89,7 @@ func (p *program) rotate(ctx context.Context, keys *vault.Vault, db *postgres.Da
 	bar.unit = "values"
 	defer bar.end()
 	r := vault.Rotation{
+		Actor:   provisioning.ActorCLI,
 		DB:      db.Pool,
 		Vault:   keys,
 		Shelves: shelves(),

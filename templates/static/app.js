@@ -1,6 +1,6 @@
 // The pages work without this script. With it, times are in the reader's zone, usernames copy at a
 // press, one-time links need no press, files drop anywhere and show how far they are, previews change
-// in place, a button that works says so, and the console says when its numbers are old.
+// in place, a button that works says so, and the console's numbers are new, or said to be old.
 (() => {
   "use strict";
 
@@ -22,14 +22,18 @@
   };
   localize(document);
 
-  // What comes in is made local before it is compared with what is there, so that nothing flickers.
+  // What comes in is made local before it is compared with what is there, so that nothing flickers, and what was
+  // unfolded stays so.
   document.addEventListener("htmx:before:swap", (event) => {
-    for (const task of event.detail.tasks) localize(task.fragment);
+    for (const { fragment } of event.detail.tasks) {
+      localize(fragment);
+      for (const details of fragment.querySelectorAll("details[id]")) details.open ||= Boolean(document.getElementById(details.id)?.open);
+    }
   });
 
   document.addEventListener("htmx:config:request", (event) => {
     const { sourceElement, sourceEvent, request } = event.detail.ctx;
-    if (sourceEvent.type === "every" && document.hidden) event.preventDefault();
+    if (sourceEvent.type === "every" && (document.hidden || (sourceElement === live && streaming()))) event.preventDefault();
     if (sourceElement.matches("[role=search]")) for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
   });
 
@@ -56,6 +60,26 @@
   const lost = (is) => document.querySelectorAll("[data-lost]").forEach((e) => e.toggleAttribute("hidden", !is));
   document.addEventListener("htmx:error", () => lost(true));
   document.addEventListener("htmx:after:request", (event) => lost(event.detail.ctx.response.status >= 400));
+
+  // What changes comes by itself while somebody looks. As long as it cannot, the page asks for it every few seconds, and
+  // so finds out whether the server or the session has gone.
+  const live = document.querySelector("[data-stream]");
+  let stream;
+  const streaming = () => stream?.readyState === EventSource.OPEN || live?.querySelector("[aria-busy]");
+  const listen = () => {
+    if (!live || document.hidden || (stream && stream.readyState !== EventSource.CLOSED)) return;
+    stream = new EventSource(`${live.dataset.stream}?shown=${live.dataset.shown}`);
+    stream.addEventListener("open", () => lost(false));
+    stream.addEventListener("state", ({ data, lastEventId }) => {
+      live.dataset.shown = lastEventId;
+      htmx.swap({ text: data, sourceElement: live, target: live, swap: "innerMorph" });
+    });
+    stream.addEventListener("ended", () => location.reload());
+    stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 30_000); });
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? stream?.close() : listen()));
+  addEventListener("pagehide", () => stream?.close());
+  addEventListener("pageshow", listen);
 
   if (navigator.clipboard) {
     for (const button of document.querySelectorAll("[data-copy]")) {
@@ -138,6 +162,51 @@
       form.requestSubmit();
     });
   }
+
+  // Rows of a list: "/" searches, j and k go from client to client, x selects, Enter opens, "?" tells of it.
+  const rows = () => [...document.querySelectorAll("[data-rows] tbody tr")];
+  const ticks = () => [...document.querySelectorAll("[data-rows] tbody [type=checkbox]")];
+  const tally = () => {
+    const ticked = ticks().filter((tick) => tick.checked).length;
+    const place = document.querySelector("[data-ticked]");
+    if (place) place.textContent = ticked ? `${ticked} selected` : "";
+    const page = document.querySelector("[data-tick-page]");
+    if (!page) return;
+    page.hidden = false;
+    page.checked = ticked > 0 && ticked === ticks().length;
+  };
+  tally();
+  document.addEventListener("htmx:after:swap", tally);
+  addEventListener("pageshow", tally);
+  let last;
+  document.addEventListener("click", ({ target, shiftKey }) => {
+    if (target.matches("[data-close]")) target.closest("dialog").close();
+    if (target.matches("[data-tick-page]")) for (const tick of ticks()) tick.checked = target.checked;
+    const all = ticks();
+    const [from, to] = [all.indexOf(last), all.indexOf(target)].sort((a, b) => a - b);
+    if (all.includes(target)) {
+      if (shiftKey && from >= 0) for (const tick of all.slice(from, to + 1)) tick.checked = target.checked;
+      last = target;
+    }
+    tally();
+  });
+  document.addEventListener("keydown", (event) => {
+    const { key, target } = event;
+    const typing = target.matches("input:not([type=checkbox]), select, textarea, [contenteditable]");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    const list = rows();
+    const at = list.findIndex((row) => row.contains(document.activeElement));
+    const actions = {
+      "/": () => document.querySelector("[role=search] [type=search]")?.focus(),
+      "?": () => document.querySelector("#keys")?.showModal(),
+      j: () => list[Math.min(at + 1, list.length - 1)]?.querySelector("th a").focus(),
+      k: () => list[Math.max(at - 1, 0)]?.querySelector("th a").focus(),
+      x: () => list[at]?.querySelector("[type=checkbox]")?.click(),
+    };
+    if (!Object.hasOwn(actions, key)) return;
+    event.preventDefault();
+    actions[key]();
+  });
 
   document.querySelector("form[data-submit]")?.requestSubmit();
 })();

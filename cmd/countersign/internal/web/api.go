@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ const (
 )
 
 // api serves JSON under /api/v1. Every operation names the scope that a key needs for it.
-func (s *Server) api(router *gin.Engine) {
+func (s *Server) api(router *gin.Engine) huma.API {
 	group := router.Group(apiPath)
 	config := huma.DefaultConfig("Countersign", s.Version)
 	config.Info.Description = "Gets many client accounts authorized: import a roster, invite, follow the progress. " +
@@ -36,6 +37,7 @@ func (s *Server) api(router *gin.Engine) {
 	config.Servers = []*huma.Server{{URL: s.PublicURL + apiPath}}
 	config.DocsPath, config.SchemasPath = "", "" // The built-in page loads scripts from elsewhere.
 	config.CreateHooks = nil
+	config.Transformers = []huma.Transformer{withCode}
 	config.RejectUnknownQueryParameters = true // A misspelt dry_run must not import.
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"key": {Type: "http", Scheme: "bearer", Description: "An API key, made by: countersign key create"},
@@ -70,7 +72,7 @@ func (s *Server) api(router *gin.Engine) {
 		"Download the rejected rows, to be corrected and imported again", s.rejectsFile, sendsCSV)
 	register(s, api, http.MethodGet, "/clients", admin.ScopeRead, "List clients", s.listClients)
 	register(s, api, http.MethodGet, "/clients/{id}", admin.ScopeRead, "Read a client", s.readClient)
-	register(s, api, http.MethodPatch, "/clients/{id}", admin.ScopeWrite, "Pause a client's mail, or resume it", s.patchClient)
+	register(s, api, http.MethodPatch, "/clients/{id}", admin.ScopeWrite, "Change a client by a JSON merge patch", s.patchClient, takesMergePatch)
 	register(s, api, http.MethodDelete, "/clients/{id}", admin.ScopeWrite,
 		"Delete a client with its history, links, mails and sealed grants", s.deleteClient,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusNoContent })
@@ -81,6 +83,8 @@ func (s *Server) api(router *gin.Engine) {
 		"Give a client another username because the provider says that its own is taken", s.postUsername)
 	register(s, api, http.MethodPost, "/clients/{id}/owner", admin.ScopeWrite,
 		"Correct who the owner is, and invite them even if they were mailed before", s.postOwner)
+	register(s, api, http.MethodPost, "/clients/{id}/opt-in", admin.ScopeWrite,
+		"Lift an opt-out, as the owner has told you that they want mails after all", s.postOptIn)
 	register(s, api, http.MethodPost, "/clients/{id}/reminder", admin.ScopeWrite,
 		"Send the next reminder now, leave it out, or choose when it goes out", s.postReminder)
 	register(s, api, http.MethodPost, "/invitations", admin.ScopeWrite, "Queue invitations", s.postInvitations,
@@ -90,11 +94,35 @@ func (s *Server) api(router *gin.Engine) {
 	s.quarantineAPI(api)
 	s.providerAPI(api)
 	s.mailAPI(api)
+	s.bulkAPI(api)
+	s.mailListsAPI(api)
+	s.auditAPI(api)
+	s.operatorsAPI(api)
+	s.keysAPI(api)
+	s.reconcileAPI(api)
+	describe(api.OpenAPI())
+	return api
+}
+
+// describe completes the document with what does not show in the type of a handler.
+func describe(doc *huma.OpenAPI) {
+	changes := doc.Paths["/clients/{id}"].Patch.RequestBody.Content
+	changes["application/merge-patch+json"] = changes["application/json"]
+	kind := doc.Components.Schemas.Map()["ErrorModel"].Properties["type"]
+	kind.Description, kind.Default, kind.Examples = "What is wrong: it never changes, and programs go by it.", nil, nil
+	for _, c := range problemCodes() {
+		kind.Enum = append(kind.Enum, problemType+c.code)
+	}
 }
 
 // sendsCSV documents that the answer is a file.
 func sendsCSV(o *huma.Operation) {
 	o.Responses = answers("200", "OK", "text/csv", &huma.Schema{Type: huma.TypeString})
+}
+
+// takesMergePatch documents the proper type of the body, beside the general one.
+func takesMergePatch(o *huma.Operation) {
+	o.Description += " What the body does not name stays as it is; null clears it. The answer has the ETag of what the client is then."
 }
 
 // answers documents an answer that does not show in the type of a handler.
@@ -117,6 +145,12 @@ func register[I, O any](
 		Description: "Needs a key with the scope " + string(scope) + ".",
 		Security:    []map[string][]string{{"key": {string(scope)}}},
 	}
+	if method == http.MethodPost {
+		op.Parameters = []*huma.Param{{
+			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "of your own choice, such as a UUID: the same request with the same key is carried out once",
+		}}
+	}
 	for _, a := range adjust {
 		a(&op)
 	}
@@ -132,19 +166,6 @@ func register[I, O any](
 func operationID(method, path string) string {
 	words := strings.FieldsFunc(path, func(r rune) bool { return strings.ContainsRune("/{}.", r) })
 	return strings.ToLower(method) + "-" + strings.Join(words, "-")
-}
-
-// apiProblem says an error as problem details.
-func (s *Server) apiProblem(ctx context.Context, route string, err error) huma.StatusError {
-	if told, ok := errors.AsType[huma.StatusError](err); ok {
-		return told
-	}
-	status := statusOf(err)
-	if status == http.StatusInternalServerError {
-		id := s.logFailure(ctx, route, err)
-		return huma.NewError(status, "internal error; the log tells more under "+id)
-	}
-	return huma.NewError(status, err.Error())
 }
 
 type keyOfRequest struct{}
@@ -165,13 +186,23 @@ func (s *Server) requireKey(api huma.API) func(huma.Context, func(huma.Context))
 			refuse(http.StatusUnauthorized, "send an API key as: Authorization: Bearer KEY")
 			return
 		}
-		key, err := s.Admin.Key(ctx.Context(), provisioning.Secret(presented))
+		from, _ := netip.ParseAddr(humagin.Unwrap(ctx).ClientIP()) // One that is none is told as unknown.
+		key, err := s.Admin.Key(ctx.Context(), provisioning.Secret(presented), from)
 		if errors.Is(err, admin.ErrBadKey) {
-			refuse(http.StatusUnauthorized, "this API key is unknown or revoked")
+			if !s.badKeys.allow(s.Now(), humagin.Unwrap(ctx).ClientIP()) {
+				ctx.SetHeader("Retry-After", strconv.Itoa(int(throttleRest.Seconds())))
+				refuse(http.StatusTooManyRequests, "too many requests with keys that are none of ours")
+				return
+			}
+			refuse(http.StatusUnauthorized, "this API key is unknown, expired or revoked")
 			return
 		}
 		if err != nil {
 			s.fail(humagin.Unwrap(ctx), err)
+			return
+		}
+		if !s.calls.take(ctx, key.ID, s.Now()) {
+			refuse(http.StatusTooManyRequests, "this key has sent too many requests: wait as long as Retry-After says")
 			return
 		}
 		for _, scopes := range ctx.Operation().Security {
@@ -182,7 +213,7 @@ func (s *Server) requireKey(api huma.API) func(huma.Context, func(huma.Context))
 				}
 			}
 		}
-		next(huma.WithValue(ctx, keyOfRequest{}, key))
+		s.once(huma.WithValue(ctx, keyOfRequest{}, key), key.ID, provisioning.Secret(presented), next)
 	}
 }
 
@@ -297,7 +328,7 @@ func (s *Server) postImport(ctx context.Context, in *importInput) (*importOutput
 
 // rejected tells a strict import's rejects: there is no file of them, as nothing was imported.
 func rejected(err error, rejects []roster.Reject) error {
-	details := make([]error, len(rejects))
+	details := make([]*huma.ErrorDetail, len(rejects))
 	for i, r := range rejects {
 		location := "line " + strconv.Itoa(r.Line)
 		if r.Column != "" {
@@ -305,17 +336,25 @@ func rejected(err error, rejects []roster.Reject) error {
 		}
 		details[i] = &huma.ErrorDetail{Message: r.Message, Location: location, Value: string(r.Code)}
 	}
-	return huma.NewError(statusOf(err), err.Error(), details...)
+	model := problemOf(err)
+	model.Errors = details
+	return model
+}
+
+type importsInput struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+	Cursor string `query:"cursor" doc:"next_cursor of the page before"`
 }
 
 type importsOutput struct {
 	Body struct {
-		Imports []importBody `json:"imports"`
+		Imports    []importBody `json:"imports"`
+		NextCursor *string      `json:"next_cursor" doc:"null on the last page"`
 	}
 }
 
-func (s *Server) listImports(ctx context.Context, _ *struct{}) (*importsOutput, error) {
-	found, err := s.Store.Imports(ctx, shownImports)
+func (s *Server) listImports(ctx context.Context, in *importsInput) (*importsOutput, error) {
+	found, next, err := s.Store.Imports(ctx, in.Cursor, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -323,6 +362,9 @@ func (s *Server) listImports(ctx context.Context, _ *struct{}) (*importsOutput, 
 	out.Body.Imports = []importBody{}
 	for _, im := range found {
 		out.Body.Imports = append(out.Body.Imports, importInJSON(im))
+	}
+	if next != "" {
+		out.Body.NextCursor = &next
 	}
 	return out, nil
 }
@@ -359,37 +401,55 @@ func (s *Server) csv(name string, write func(io.Writer) error) *huma.StreamRespo
 
 // Clients.
 
-type clientsInput struct {
-	Stage  string `query:"stage" enum:"imported,invited,started,authorized,lapsed,stalled"`
-	Reason string `query:"reason" enum:"bounced,declined,wrong_account,missing_scope,unsubscribed,expired,conflict"`
-	Route  string `query:"route" enum:"owner,manager,partner,external"`
-	Tag    string `query:"tag"`
-	Q      string `query:"q" doc:"words; each must begin a word of the name, ref, account id, owner or username"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
-	Cursor string `query:"cursor" doc:"next_cursor of the page before"`
+// ClientSelection is which clients are meant. (Huma fills an embedded struct only if its type is exported.)
+type ClientSelection struct {
+	Stage  string    `query:"stage" enum:"imported,invited,started,authorized,lapsed,stalled"`
+	Reason string    `query:"reason" enum:"bounced,declined,wrong_account,missing_scope,unsubscribed,expired,conflict"`
+	Route  string    `query:"route" enum:"owner,manager,partner,external"`
+	Tag    string    `query:"tag"`
+	Q      string    `query:"q" doc:"words; each must begin a word of the name, ref, account id, owner or username"`
+	Import uuid.UUID `query:"import" format:"uuid" doc:"an import that created or changed the client"`
+	Paused string    `query:"paused" enum:"true,false"`
+	From   time.Time `query:"from" doc:"of the last change of stage"`
+	Until  time.Time `query:"until" doc:"of the last change of stage, exclusive"`
 }
 
-func (in *clientsInput) filter() provisioning.Filter {
-	return provisioning.Filter{
+func (in *ClientSelection) filter() provisioning.Filter {
+	f := provisioning.Filter{
 		Stage: provisioning.Stage(in.Stage), Reason: provisioning.Reason(in.Reason), Route: provisioning.Route(in.Route),
-		Tag: in.Tag, Query: in.Q, Limit: in.Limit, Cursor: in.Cursor,
+		Tag: in.Tag, Query: in.Q, Import: in.Import, From: in.From, Until: in.Until,
 	}
+	if in.Paused != "" {
+		f.Paused = new(in.Paused == "true")
+	}
+	return f
+}
+
+type clientsInput struct {
+	ClientSelection
+
+	Sort       string `query:"sort" enum:"imported,name,changed" default:"imported" doc:"in the order of imports, by name, or by the last change of stage"`
+	Descending bool   `query:"descending"`
+	Limit      int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+	Cursor     string `query:"cursor" doc:"next_cursor of the page before"`
 }
 
 type clientsOutput struct {
 	Body struct {
-		Clients    []clientBody `json:"clients"`
+		Clients    []ClientBody `json:"clients"`
 		NextCursor *string      `json:"next_cursor" doc:"null on the last page"`
 	}
 }
 
 func (s *Server) listClients(ctx context.Context, in *clientsInput) (*clientsOutput, error) {
-	found, next, err := s.Store.Clients(ctx, in.filter())
+	f := in.filter()
+	f.Sort, f.Descending, f.Limit, f.Cursor = provisioning.Sort(in.Sort), in.Descending, in.Limit, in.Cursor
+	found, next, err := s.Store.Clients(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	out := &clientsOutput{}
-	out.Body.Clients = []clientBody{}
+	out.Body.Clients = []ClientBody{}
 	for _, c := range found {
 		out.Body.Clients = append(out.Body.Clients, clientInJSON(c))
 	}
@@ -512,12 +572,6 @@ func (s *Server) readProgress(ctx context.Context, _ *struct{}) (*progressOutput
 	return &progressOutput{Body: p}, nil
 }
 
-type exportInput struct {
-	Stage string `query:"stage" enum:"imported,invited,started,authorized,lapsed,stalled"`
-}
-
-func (s *Server) exportFile(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
-	return s.csv("roster.csv", func(w io.Writer) error {
-		return s.Store.Export(ctx, w, provisioning.Filter{Stage: provisioning.Stage(in.Stage)})
-	}), nil
+func (s *Server) exportFile(ctx context.Context, in *ClientSelection) (*huma.StreamResponse, error) {
+	return s.csv("roster.csv", func(w io.Writer) error { return s.Store.Export(ctx, w, in.filter()) }), nil
 }

@@ -2,7 +2,9 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 	"github.com/countersign/countersign/templates"
 )
 
-const shownEvents = 200 // on a client's page
+const shownEvents = 50 // at once on a client's page
 
 // client shows a client and all that happened to it.
 func (s *Server) client(c *gin.Context) error {
@@ -40,12 +42,20 @@ func (s *Server) clientPage(c *gin.Context, client provisioning.Client) (templat
 		CanRename: s.Renamer != nil,
 		Owner:     templates.OwnerForm{Name: client.OwnerName, Email: client.OwnerEmail},
 	}
-	events, err := s.Store.Events(c, client.ID, 0, shownEvents+1)
+	before, err := eventBefore(c)
 	if err != nil {
 		return page, err
 	}
-	page.MoreEvents = len(events) > shownEvents
-	page.Events = eventsOnPage(events[:min(len(events), shownEvents)])
+	page.Later, page.MayAct = before > 0, s.mayAct(c)
+	events, err := s.Store.Events(c, client.ID, before, shownEvents+1)
+	if err != nil {
+		return page, err
+	}
+	if len(events) > shownEvents {
+		events = events[:shownEvents]
+		page.Older = fmt.Sprintf("/admin/clients/%s?before=%d", client.ID, events[shownEvents-1].ID)
+	}
+	page.Events = eventsOnPage(events)
 	for _, fill := range []func(*gin.Context, provisioning.Client, *templates.ClientPage) error{
 		s.fillMails, s.fillReminders, s.fillReferral, s.fillGrants,
 	} {
@@ -54,6 +64,19 @@ func (s *Server) clientPage(c *gin.Context, client provisioning.Client) (templat
 		}
 	}
 	return page, nil
+}
+
+// eventBefore is the event that older ones are asked for of, zero if the newest are.
+func eventBefore(c *gin.Context) (int64, error) {
+	asked := c.Query("before")
+	if asked == "" {
+		return 0, nil
+	}
+	before, err := strconv.ParseInt(asked, 10, 64)
+	if err != nil || before <= 0 {
+		return 0, errBadRequest
+	}
+	return before, nil
 }
 
 // fillMails shows the mails to the owner, each with what came back for it.
@@ -76,19 +99,9 @@ func (s *Server) fillMails(c *gin.Context, client provisioning.Client, page *tem
 		})
 	}
 	for _, m := range messages {
-		page.Mails = append(page.Mails, templates.Mail{
-			Kind:      string(m.Kind),
-			Number:    m.Number,
-			State:     string(m.State),
-			To:        m.ToAddress,
-			QueuedAt:  m.CreatedAt,
-			TriedAt:   orZero(m.AttemptedAt),
-			SentAt:    orZero(m.SentAt),
-			Attempts:  m.Attempts,
-			Unknown:   m.Unknown,
-			LastError: orZero(m.Error),
-			Returns:   of[m.ID],
-		})
+		shown := messageOnPage(m)
+		shown.Returns = of[m.ID]
+		page.Mails = append(page.Mails, shown)
 	}
 	if page.Bounced() {
 		page.Bounce = whyBounced(messages, returns)
@@ -97,6 +110,22 @@ func (s *Server) fillMails(c *gin.Context, client provisioning.Client, page *tem
 		page.Held, err = s.whyHeld(c)
 	}
 	return err
+}
+
+func messageOnPage(m notify.Message) templates.Mail {
+	return templates.Mail{
+		ID:        m.ID.String(),
+		Kind:      string(m.Kind),
+		Number:    m.Number,
+		State:     string(m.State),
+		To:        m.ToAddress,
+		QueuedAt:  m.CreatedAt,
+		TriedAt:   orZero(m.AttemptedAt),
+		SentAt:    orZero(m.SentAt),
+		Attempts:  m.Attempts,
+		Unknown:   m.Unknown,
+		LastError: orZero(m.Error),
+	}
 }
 
 // whyBounced is what was said of the address that was written to last, by a report or at once.

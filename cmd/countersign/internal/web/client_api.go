@@ -2,17 +2,24 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
 )
 
-// clientBody is a client in a list.
-type clientBody struct {
+// ClientBody is a client in a list. (Huma documents an embedded struct only if its type is exported.)
+type ClientBody struct {
 	ID           uuid.UUID         `json:"id" format:"uuid"`
 	Ref          *string           `json:"ref"`
 	Name         string            `json:"name"`
@@ -40,8 +47,8 @@ type clientBody struct {
 	OptedOutAt   *time.Time        `json:"opted_out_at"`
 }
 
-func clientInJSON(c provisioning.Client) clientBody {
-	return clientBody{
+func clientInJSON(c provisioning.Client) ClientBody {
+	return ClientBody{
 		ID: c.ID, Ref: c.Ref, Name: c.Name, OwnerName: c.OwnerName, OwnerEmail: c.OwnerEmail, AccountID: c.AccountID,
 		Username: c.Username, Route: string(c.Route), Stage: string(c.Stage), Reason: (*string)(c.Reason), Paused: c.Paused,
 		SiteURL: c.SiteURL, Locale: c.Locale, TimeZone: c.TimeZone, Tags: c.Tags, Extra: c.Extra,
@@ -56,12 +63,13 @@ type clientID struct {
 }
 
 type clientOutput struct {
+	ETag string `header:"ETag" doc:"of this state of the client; for If-Match and If-None-Match"`
 	Body clientDetail
 }
 
 // clientDetail is a client by itself. What a list would have to ask for one by one is only here.
 type clientDetail struct {
-	clientBody
+	ClientBody
 
 	NextReminderAt *time.Time `json:"next_reminder_at" doc:"when the next reminder goes out; null if none is planned. Not in lists"`
 	RemindersSent  int        `json:"reminders_sent" doc:"reminders of the latest invitation that are over: sent, or skipped by an operator. Not in lists"`
@@ -72,21 +80,106 @@ func (s *Server) clientAlone(ctx context.Context, c provisioning.Client) (*clien
 	if err != nil {
 		return nil, err
 	}
-	return &clientOutput{clientDetail{clientInJSON(c), state.NextAt, state.Number}}, nil
+	return &clientOutput{entityTag(c, state), clientDetail{clientInJSON(c), state.NextAt, state.Number}}, nil
 }
 
-func (s *Server) readClient(ctx context.Context, in *clientID) (*clientOutput, error) {
+// entityTag names what an answer tells of a client: a version of the client, a point, and what is told beside it. An
+// edit does not touch what stands behind the point, so that If-Match compares what stands before it.
+func entityTag(c provisioning.Client, state notify.ReminderState) string {
+	next := int64(0)
+	if state.NextAt != nil {
+		next = state.NextAt.UnixMicro()
+	}
+	return fmt.Sprintf(`"%s.%d-%d"`, c.Version(), state.Number, next)
+}
+
+// entityTags reads a list of entity tags, as If-Match and If-None-Match have them. Weak ones are left out: they are
+// none of ours.
+func entityTags(header string) (tags []string, all bool) {
+	for tag := range strings.SplitSeq(header, ",") {
+		switch tag = strings.TrimSpace(tag); {
+		case tag == "*":
+			all = true
+		case len(tag) > 2 && tag[0] == '"' && tag[len(tag)-1] == '"':
+			tags = append(tags, tag)
+		}
+	}
+	return tags, all
+}
+
+type clientInput struct {
+	ID          string `path:"id" doc:"id, or ref: and the agency's own key"`
+	IfNoneMatch string `header:"If-None-Match" doc:"ETags that you have: if the client still has one of them, the answer is 304, without a body"`
+}
+
+func (s *Server) readClient(ctx context.Context, in *clientInput) (*clientOutput, error) {
 	c, err := s.Store.Client(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return s.clientAlone(ctx, c)
+	out, err := s.clientAlone(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if tags, all := entityTags(in.IfNoneMatch); all || slices.Contains(tags, out.ETag) {
+		return nil, &toldProblem{&huma.ErrorModel{Status: http.StatusNotModified}, http.Header{"Etag": {out.ETag}}}
+	}
+	return out, nil
+}
+
+// patch is a field of a JSON merge patch (RFC 7396): absent, null, which clears it, or a value.
+type patch[T any] struct {
+	given bool
+	value T
+}
+
+// UnmarshalJSON is called for null too, which leaves the zero value.
+func (p *patch[T]) UnmarshalJSON(text []byte) error {
+	p.given = true
+	return json.Unmarshal(text, &p.value)
+}
+
+// Schema documents the field as one that may be null.
+func (p *patch[T]) Schema(r huma.Registry) *huma.Schema {
+	schema := *r.Schema(reflect.TypeFor[T](), true, "")
+	schema.Nullable = true
+	return &schema
+}
+
+// or returns the value, nil if the field is absent.
+func (p *patch[T]) or() *T {
+	if !p.given {
+		return nil
+	}
+	return &p.value
 }
 
 type clientPatch struct {
-	ID   string `path:"id" doc:"id, or ref: and the agency's own key"` // Huma fills no embedded clientID.
-	Body struct {
-		Paused *bool `json:"paused,omitempty" doc:"whether the owner gets neither invitations nor reminders; left as it is if absent"`
+	ID      string `path:"id" doc:"id, or ref: and the agency's own key"` // Huma fills no embedded clientID.
+	IfMatch string `header:"If-Match" doc:"ETags that a GET or PATCH gave: the client is changed only if it is as it was then, and the answer is 412 otherwise. Without it the last of two changes of the same field wins"`
+	Body    clientChanges
+}
+
+type clientChanges struct {
+	Name       patch[string]             `json:"name,omitzero"`
+	OwnerName  patch[string]             `json:"owner_name,omitzero"`
+	OwnerEmail patch[string]             `json:"owner_email,omitzero" doc:"with another address, earlier links stop working and the client starts over; the new owner is mailed if the one before was"`
+	Ref        patch[string]             `json:"ref,omitzero"`
+	AccountID  patch[string]             `json:"account_id,omitzero" doc:"known from the grant once the client is authorized, and not to be changed then"`
+	Route      patch[string]             `json:"route,omitzero" doc:"owner, manager, partner or external; null for owner"`
+	SiteURL    patch[string]             `json:"site_url,omitzero"`
+	Locale     patch[string]             `json:"locale,omitzero"`
+	TimeZone   patch[string]             `json:"time_zone,omitzero"`
+	Tags       patch[[]string]           `json:"tags,omitzero" doc:"all of them"`
+	Extra      patch[map[string]*string] `json:"extra,omitzero" doc:"columns to add or to change; null removes one, and null in place of the object all of them"`
+	Paused     patch[bool]               `json:"paused,omitzero" doc:"whether the owner gets neither invitations nor reminders"`
+}
+
+func (c *clientChanges) edit() provisioning.Edit {
+	return provisioning.Edit{
+		Name: c.Name.or(), OwnerName: c.OwnerName.or(), OwnerEmail: c.OwnerEmail.or(), Ref: c.Ref.or(), AccountID: c.AccountID.or(),
+		Route: c.Route.or(), SiteURL: c.SiteURL.or(), Locale: c.Locale.or(), TimeZone: c.TimeZone.or(), Tags: c.Tags.or(),
+		ClearExtra: c.Extra.given && c.Extra.value == nil, Extra: c.Extra.value, Paused: c.Paused.or(),
 	}
 }
 
@@ -95,12 +188,41 @@ func (s *Server) patchClient(ctx context.Context, in *clientPatch) (*clientOutpu
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Paused != nil {
-		if err := provisioning.SetPaused(ctx, s.Store.DB, c.ID, *in.Body.Paused, actor(ctx)); err != nil {
-			return nil, err
+	version := ""
+	if tags, all := entityTags(in.IfMatch); in.IfMatch != "" && !all {
+		version = c.Version()
+		if !slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, `"`+version+".") }) {
+			return nil, s.changed(ctx, c.ID)
 		}
 	}
-	return s.readClient(ctx, &clientID{c.ID.String()})
+	c, err = s.Inviter.Edit(ctx, c.ID, version, in.Body.edit(), actor(ctx))
+	if errors.Is(err, provisioning.ErrChanged) {
+		return nil, s.changed(ctx, c.ID)
+	}
+	if err != nil {
+		return nil, inBody(err)
+	}
+	return s.clientAlone(ctx, c)
+}
+
+// changed tells that a client is no longer what the program saw, with the ETag that it has now.
+func (s *Server) changed(ctx context.Context, client uuid.UUID) error {
+	out, err := s.readClient(ctx, &clientInput{ID: client.String()})
+	if err != nil {
+		return err
+	}
+	return &toldProblem{problemOf(provisioning.ErrChanged), http.Header{"Etag": {out.ETag}}}
+}
+
+// inBody tells where in the body of a request a mistake is.
+func inBody(err error) error {
+	field, ok := errors.AsType[*provisioning.FieldError](err)
+	if !ok {
+		return err
+	}
+	model := problemOf(err)
+	model.Errors = []*huma.ErrorDetail{{Message: field.Message, Location: "body." + field.Field}}
+	return &toldProblem{ErrorModel: model}
 }
 
 // deleteClient leaves a line in the log: the client's history goes with it.
@@ -109,7 +231,7 @@ func (s *Server) deleteClient(ctx context.Context, in *clientID) (*struct{}, err
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Store.Delete(ctx, c.ID); err != nil {
+	if err := s.Store.Delete(ctx, c.ID, actor(ctx)); err != nil {
 		return nil, err
 	}
 	s.Log.InfoContext(ctx, "a client was deleted, with its history, links, mails and grants",
@@ -157,13 +279,21 @@ func (s *Server) postOwner(ctx context.Context, in *ownerInput) (*invitedOutput,
 		to.Name = *in.Body.Name
 	}
 	invited, err := s.Inviter.ChangeOwner(ctx, c.ID, to, actor(ctx))
-	if field, ok := errors.AsType[*provisioning.FieldError](err); ok {
-		return nil, huma.NewError(statusOf(err), err.Error(), &huma.ErrorDetail{Message: field.Message, Location: "body." + field.Field})
+	if err != nil {
+		return nil, inBody(err)
 	}
+	return &invitedOutput{invited}, nil
+}
+
+func (s *Server) postOptIn(ctx context.Context, in *clientID) (*clientOutput, error) {
+	c, err := s.Store.Client(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &invitedOutput{invited}, nil
+	if err := provisioning.OptIn(ctx, s.Store.DB, c.ID, actor(ctx)); err != nil {
+		return nil, err
+	}
+	return s.readClient(ctx, &clientInput{ID: c.ID.String()})
 }
 
 type reminderInput struct {

@@ -466,7 +466,7 @@ func TestEventsHaveWords(t *testing.T) {
 		provisioning.EventMailQueued, provisioning.EventMailAccepted, provisioning.EventMailDeferred, provisioning.EventMailRefused,
 		provisioning.EventMailFailed, provisioning.EventMailCancelled, provisioning.EventMailRepeated, provisioning.EventBounced,
 		provisioning.EventMailObjected, provisioning.EventMailDelayed, provisioning.EventAutoReply, provisioning.EventComplained,
-		provisioning.EventReminderMoved, provisioning.EventReminderSkip, provisioning.EventNotMe, provisioning.EventReferred,
+		provisioning.EventReminderMoved, provisioning.EventReminderSkip, provisioning.EventExtended, provisioning.EventNotMe, provisioning.EventReferred,
 		provisioning.EventReferralTaken, provisioning.EventReferralLeft, provisioning.EventLinkIssued, provisioning.EventStarted,
 		provisioning.EventDeclined, provisioning.EventUnsubscribed, provisioning.EventWrongAccount, provisioning.EventMissingScope,
 		provisioning.EventConflict, provisioning.EventConsentFailed, provisioning.EventAuthorized, provisioning.EventExpired,

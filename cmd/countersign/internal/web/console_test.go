@@ -24,11 +24,13 @@ const operatorEmail = "olga@brightside.example"
 // operator is a browser that is signed in.
 func (b *testBundle) operator(t *testing.T) *browser {
 	t.Helper()
-	o, err := b.Admin.CreateOperator(t.Context(), operatorEmail, "Olga", password)
+	o, err := b.Admin.CreateOperator(t.Context(), admin.NewOperator{
+		Email: operatorEmail, Name: "Olga", Role: admin.RoleOwner, Password: password,
+	}, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	link, err := b.Admin.SignInLink(t.Context(), o.ID)
+	link, err := b.Admin.SignInLink(t.Context(), o.Email, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,15 +39,6 @@ func (b *testBundle) operator(t *testing.T) *browser {
 		t.Fatalf("signing in leads to %q", got)
 	}
 	return operator
-}
-
-func (b *testBundle) operatorID(t *testing.T) uuid.UUID {
-	t.Helper()
-	operators, err := b.Admin.Operators(t.Context())
-	if err != nil || len(operators) == 0 {
-		t.Fatalf("operators %v, %v", operators, err)
-	}
-	return operators[0].ID
 }
 
 func TestConsoleIsForOperators(t *testing.T) {
@@ -115,7 +108,7 @@ func TestEntryLinks(t *testing.T) {
 	}
 
 	// A link that signs an operator in does so once, at a press.
-	link, err = b.Admin.SignInLink(t.Context(), b.operatorID(t))
+	link, err = b.Admin.SignInLink(t.Context(), operatorEmail, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,25 +189,6 @@ func TestSignInIsThrottled(t *testing.T) {
 		return
 	}
 	t.Error("anybody may guess for ever")
-}
-
-func TestProgressPage(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	operator := b.operator(t)
-	operator.get(t, "/admin").has(t, http.StatusOK).says(t, "Import your roster", "owner_email")
-	b.imports(t, rosterFile)
-	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
-	b.browser(t).walk(t, b.link(t, "BLOOM"), "who@else.example", sandbox.Allow)
-	page := operator.get(t, "/admin").has(t, http.StatusOK)
-	if got := page.heading(t); got != "1 of 3 connected" {
-		t.Errorf("heading %q", got)
-	}
-	page.says(t, "33 %", "Wrong account", "Signed in to another account than expected · Bloom Florist", "Connected · Acme Bakery", "Not invited yet")
-	fragment := operator.get(t, "/admin/progress").has(t, http.StatusOK)
-	if len(find(fragment.doc(t), tag("header"))) != 0 || !strings.Contains(page.body, strings.TrimSpace(fragment.body)) {
-		t.Error("the part that renews itself is not the one of the page")
-	}
 }
 
 func TestClientsPage(t *testing.T) {

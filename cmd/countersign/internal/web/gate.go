@@ -9,12 +9,15 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/countersign/countersign/authflow/admin"
+	"github.com/countersign/countersign/cmd/countersign/internal/web/live"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/templates"
 )
 
 const (
 	sessionCookie = "session"
+	stepCookie    = "step"
+	stepSeconds   = 10 * 60 // that the second step may take
 	operatorKey   = "operator"
 	passwordMin   = 12 // as admin.ErrPassword says
 )
@@ -39,6 +42,10 @@ func (s *Server) requireOperator() gin.HandlerFunc {
 }
 
 func (s *Server) toSignIn(c *gin.Context, why string) error {
+	if c.GetHeader("Accept") == "text/event-stream" {
+		c.Abort()
+		return live.Refuse(c.Writer)
+	}
 	c.Redirect(http.StatusSeeOther, "/admin/sign-in"+why)
 	c.Abort()
 	return nil
@@ -50,116 +57,99 @@ func operator(c *gin.Context) admin.Operator {
 }
 
 func (s *Server) signInPage(c *gin.Context) error {
-	page := templates.SignInPage{Gate: s.gate(c)}
+	page := templates.SignInPage{Gate: s.gate(c), SignOn: s.offerSignOn(c)}
 	if _, ended := c.GetQuery("ended"); ended {
 		page.Problem = templates.SignInEnded
 	}
 	if _, out := c.GetQuery("out"); out {
 		page.Problem = templates.SignedOut
 	}
+	if _, changed := c.GetQuery("changed"); changed {
+		page.Problem = templates.SignInChanged
+	}
 	return s.show(c, page)
+}
+
+// caller is where a request comes from.
+func caller(c *gin.Context) admin.Visitor {
+	from, _ := netip.ParseAddr(c.ClientIP()) // Visitors of unknown address share the zero one, and its limit.
+	return admin.Visitor{Address: from, Browser: browser(c.Request.UserAgent())}
 }
 
 func (s *Server) signIn(c *gin.Context) error {
 	email := c.PostForm("email")
-	from, _ := netip.ParseAddr(c.ClientIP()) // Visitors of unknown address share the zero one, and its limit.
-	token, _, err := s.Admin.SignIn(c, email, provisioning.Secret(c.PostForm("password")), from)
-	page := templates.SignInPage{Gate: s.gate(c), Email: email}
-	if wait, ok := errors.AsType[*admin.ThrottledError](err); ok {
-		c.Header("Retry-After", strconv.Itoa(int(wait.RetryAfter.Seconds())+1))
+	token, _, err := s.Admin.SignIn(c, email, provisioning.Secret(c.PostForm("password")), caller(c))
+	page := templates.SignInPage{Gate: s.gate(c), Email: email, SignOn: s.offerSignOn(c)}
+	switch {
+	case s.throttled(c, err):
 		page.Problem = templates.SignInThrottled
 		return s.show(c, page)
-	}
-	if errors.Is(err, admin.ErrBadCredentials) {
+	case errors.Is(err, admin.ErrBadCredentials):
 		page.Problem = templates.SignInWrong
 		return s.show(c, page)
+	}
+	return s.letIn(c, token, err)
+}
+
+// throttled reports that there were too many attempts, and tells the browser when to try again.
+func (s *Server) throttled(c *gin.Context, err error) bool {
+	wait, is := errors.AsType[*admin.ThrottledError](err)
+	if is {
+		c.Header("Retry-After", strconv.Itoa(int(wait.RetryAfter.Seconds())+1))
+	}
+	return is
+}
+
+// letIn gives the browser what signing in has led to: a session, or the way to the second step. The cookie of a session
+// ends with the browser; the session ends by itself.
+func (s *Server) letIn(c *gin.Context, token provisioning.Secret, err error) error {
+	if errors.Is(err, admin.ErrSecondFactor) {
+		s.setCookie(c, stepCookie, token.Reveal(), stepSeconds)
+		c.Redirect(http.StatusSeeOther, "/admin/sign-in/code")
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return s.letIn(c, token)
-}
-
-// letIn gives the browser its session. The cookie ends with the browser; the session ends by itself.
-func (s *Server) letIn(c *gin.Context, token provisioning.Secret) error {
 	s.setCookie(c, sessionCookie, token.Reveal(), 0)
+	if s.cookie(c, stepCookie) != "" {
+		s.setCookie(c, stepCookie, "", -1)
+	}
 	c.Redirect(http.StatusSeeOther, "/admin")
 	return nil
 }
 
+// secondStepPage asks whoever knows the password for a code.
+func (s *Server) secondStepPage(c *gin.Context) error {
+	if s.cookie(c, stepCookie) == "" {
+		return s.toSignIn(c, "")
+	}
+	return s.show(c, templates.SecondStepPage{Gate: s.gate(c)})
+}
+
+func (s *Server) secondStep(c *gin.Context) error {
+	token, _, err := s.Admin.SecondStep(c, provisioning.Secret(s.cookie(c, stepCookie)), c.PostForm("code"), caller(c))
+	page := templates.SecondStepPage{Gate: s.gate(c)}
+	switch {
+	case errors.Is(err, admin.ErrNoSession):
+		return s.toSignIn(c, "?ended")
+	case s.throttled(c, err):
+		page.Problem = templates.SignInThrottled
+		return s.show(c, page)
+	case errors.Is(err, admin.ErrCode):
+		page.Problem = templates.SignInWrong
+		return s.show(c, page)
+	}
+	return s.letIn(c, token, err)
+}
+
 func (s *Server) signOut(c *gin.Context) error {
-	if err := s.Admin.SignOut(c, provisioning.Secret(s.cookie(c, sessionCookie))); err != nil {
+	session := provisioning.Secret(s.cookie(c, sessionCookie))
+	if err := s.Admin.SignOut(c, session); err != nil {
 		return err
 	}
+	s.live.End(session)
 	s.setCookie(c, sessionCookie, "", -1)
 	c.Redirect(http.StatusSeeOther, "/admin/sign-in?out")
 	return nil
-}
-
-// entry shows what a one-time link is for, and uses it up no more than a glance does.
-func (s *Server) entry(c *gin.Context) error {
-	link, err := s.Admin.PeekLink(c, provisioning.Secret(c.Param("token")))
-	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
-	}
-	if err != nil {
-		return err
-	}
-	if !link.SetUp {
-		return s.show(c, templates.EntryPage{Gate: s.gate(c), Path: entryPath(c)})
-	}
-	return s.show(c, templates.SetupPage{Gate: s.gate(c), Path: entryPath(c), PasswordMin: passwordMin})
-}
-
-func entryPath(c *gin.Context) string { return "/admin/enter/" + c.Param("token") }
-
-func linkIsDead(err error) bool {
-	return errors.Is(err, admin.ErrLinkUnknown) || errors.Is(err, admin.ErrLinkUsed) ||
-		errors.Is(err, admin.ErrLinkExpired) || errors.Is(err, admin.ErrSetUp)
-}
-
-// enter uses a one-time link up: it signs its operator in, or makes the first one.
-func (s *Server) enter(c *gin.Context) error {
-	token := provisioning.Secret(c.Param("token"))
-	link, err := s.Admin.PeekLink(c, token)
-	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
-	}
-	if err != nil {
-		return err
-	}
-	if link.SetUp {
-		return s.setUp(c, token)
-	}
-	session, _, err := s.Admin.Enter(c, token)
-	if linkIsDead(err) {
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
-	}
-	if err != nil {
-		return err
-	}
-	return s.letIn(c, session)
-}
-
-func (s *Server) setUp(c *gin.Context, token provisioning.Secret) error {
-	page := templates.SetupPage{
-		Gate: s.gate(c), Path: entryPath(c), PasswordMin: passwordMin,
-		Email: c.PostForm("email"), Name: c.PostForm("name"),
-	}
-	session, _, err := s.Admin.SetUp(c, token, page.Email, page.Name, provisioning.Secret(c.PostForm("password")))
-	switch {
-	case err == nil:
-		return s.letIn(c, session)
-	case linkIsDead(err):
-		return s.show(c, templates.EntryUsedPage{Gate: s.gate(c)})
-	case errors.Is(err, admin.ErrEmail), errors.Is(err, admin.ErrEmailTaken):
-		page.EmailError = sentence(err)
-	case errors.Is(err, admin.ErrName):
-		page.NameError = sentence(err)
-	case errors.Is(err, admin.ErrPassword):
-		page.PasswordError = sentence(err)
-	default:
-		return err
-	}
-	return s.show(c, page)
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"encoding/csv"
 	"errors"
 	"io"
@@ -22,8 +21,9 @@ import (
 )
 
 const (
-	shownImports = 100
+	importsAPage = 50
 	shownSamples = 3
+	importAtOnce = 2 * time.Second  // that somebody waits for an import before a page tells how far it is
 	uploadTime   = 15 * time.Minute // that a file may take to come in: it holds a connection of the database
 	formSize     = 1 << 20          // of what a browser sends around a file
 	mapPrefix    = "map."           // before a field, for the column that gives it
@@ -45,9 +45,14 @@ func (s *Server) importsPage(c *gin.Context) (templates.ImportsPage, error) {
 	} else {
 		page.Most = s.Uploads.MaxSize()
 	}
-	found, err := s.Store.Imports(c, shownImports)
+	cursor := c.Query("cursor")
+	found, next, err := s.Store.Imports(c, cursor, importsAPage)
 	if err != nil {
 		return page, err
+	}
+	page.Continued = cursor != ""
+	if next != "" {
+		page.Next = "/admin/imports?cursor=" + next
 	}
 	for _, im := range found {
 		page.Imports = append(page.Imports, importOnPage(im))
@@ -193,7 +198,7 @@ func (s *Server) uploadID(c *gin.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// pending returns the upload of the address. Once it is imported, ok is false and the answer is made.
+// pending returns the upload of the address. Once it is imported, or is to be, ok is false and the answer is made.
 func (s *Server) pending(c *gin.Context) (up provisioning.Upload, ok bool, err error) {
 	id, err := s.uploadID(c)
 	if err != nil {
@@ -206,8 +211,19 @@ func (s *Server) pending(c *gin.Context) (up provisioning.Upload, ok bool, err e
 		c.Redirect(http.StatusSeeOther, "/admin/imports/"+up.Import.String())
 		return up, false, nil
 	}
+	order, err := s.Uploads.Ordered(c, id)
+	if err == nil && order.Problem == nil {
+		c.Redirect(http.StatusSeeOther, importingURL(id))
+		return up, false, nil
+	}
+	if err != nil && !errors.Is(err, provisioning.ErrNotFound) {
+		return up, false, err
+	}
 	return up, true, nil
 }
+
+// importingURL is where an upload that is being imported tells how far it is.
+func importingURL(id uuid.UUID) string { return "/admin/uploads/" + id.String() + "/importing" }
 
 func (s *Server) backToUpload(c *gin.Context) error {
 	c.Redirect(http.StatusSeeOther, (&url.URL{Path: "/admin/uploads/" + c.Param("id"), RawQuery: c.Request.URL.RawQuery}).String())
@@ -422,27 +438,64 @@ func warningsOnPage(warnings []roster.Warning) (shown []templates.Warning) {
 	return shown
 }
 
-// commit imports a file. A second press leads to the same import, and who leaves the page after the first
-// one does not undo it.
+// commit has a file imported. A second press leads to the same import. Most are done at once; of the others a page
+// tells how far they are.
 func (s *Server) commit(c *gin.Context) error {
 	id, err := s.uploadID(c)
 	if err != nil {
 		return err
 	}
 	chosen, _ := mapping(c)
-	invite := c.PostForm("invite") != ""
-	im, err := s.Uploads.Commit(context.WithoutCancel(c.Request.Context()), id, provisioning.ImportOptions{
-		Actor: provisioning.Operator(operator(c).Email), Map: chosen, Invite: invite,
+	err = s.Uploads.Order(c, id, provisioning.ImportOptions{
+		Actor: provisioning.Operator(operator(c).Email), Map: chosen, Invite: c.PostForm("invite") != "",
 	})
 	if err != nil {
 		return s.showMistake(c, id, err)
 	}
-	address := "/admin/imports/" + im.ID.String()
-	if invite {
+	order, err := s.Uploads.Await(c, id, importAtOnce)
+	if err != nil {
+		return err
+	}
+	if order.Import == nil {
+		c.Redirect(http.StatusSeeOther, importingURL(id))
+		return nil
+	}
+	return leadToImport(c, order)
+}
+
+func leadToImport(c *gin.Context, order provisioning.UploadOrder) error {
+	address := "/admin/imports/" + order.Import.String()
+	if order.Invite {
 		address += "?invited"
 	}
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
+}
+
+// importing tells how far an import is, and leads to what came of it.
+func (s *Server) importing(c *gin.Context) error {
+	id, err := s.uploadID(c)
+	if err != nil {
+		return err
+	}
+	order, err := s.Uploads.Ordered(c, id)
+	if errors.Is(err, provisioning.ErrNotFound) {
+		return s.backToUpload(c)
+	}
+	if err != nil {
+		return err
+	}
+	if order.Import != nil {
+		return leadToImport(c, order)
+	}
+	page := templates.ImportingPage{
+		Console: s.console(c), ID: id.String(), FileName: order.FileName, Actor: actorInWords(order.Actor), At: order.Ordered,
+		Size: order.Size, Read: order.Read, Rows: orZero(order.Rows),
+	}
+	if order.Problem != nil {
+		page.Problem = sentence(errors.New(*order.Problem))
+	}
+	return s.show(c, page)
 }
 
 // discard forgets a file. That somebody was faster, or imported it, shows on the page it leads to.

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"io"
 	"mime/multipart"
@@ -15,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/net/html"
 
+	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/provisioning/roster"
 )
 
@@ -111,9 +114,26 @@ func (p page) action(t *testing.T) string {
 	return ""
 }
 
+// worker carries out the imports that are ordered, as the program does.
+func (b *testBundle) worker(t *testing.T) {
+	t.Helper()
+	runner := &queue.Runner{
+		Pool: b.db, Log: b.Log, Handlers: map[queue.Kind]queue.Handler{provisioning.JobImport: {Work: b.Uploads.Work}},
+	}
+	if err := runner.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := runner.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestImportWalk(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.worker(t)
 	b.imports(t, "ref,name,owner_email,Tarif\nA,Acme,ada@acme.example,Lite\n")
 	operator := b.operator(t)
 
@@ -190,10 +210,41 @@ func TestImportWalk(t *testing.T) {
 	}
 }
 
+// TestImportThatTakesLong: a page tells how far it is, and everything leads there until it has ended.
+func TestImportThatTakesLong(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	operator := b.operator(t)
+	upload := operator.sends(t, "roster.csv", rosterFile).leads(t)
+	if got := operator.get(t, upload+"/importing").leads(t); got != upload {
+		t.Errorf("before it is ordered it leads to %s", got)
+	}
+	importing := operator.post(t, upload+"/import", url.Values{"invite": {"yes"}}).leads(t) // Nobody works yet.
+	for _, path := range []string{upload, upload + "/plan"} {
+		if got := operator.get(t, path).leads(t); got != importing {
+			t.Errorf("%s leads to %s", path, got)
+		}
+	}
+	operator.get(t, importing).has(t, http.StatusOK).says(t, "Reading the file", "0 %", "You may leave the page", operatorEmail)
+	b.exec(t, `UPDATE upload_orders SET read = size / 2`)
+	operator.get(t, importing).has(t, http.StatusOK).says(t, "Reading the file", "49 %")
+	b.exec(t, `UPDATE upload_orders SET read = size, rows = 3`)
+	operator.get(t, importing).has(t, http.StatusOK).says(t, "Comparing and writing 3 rows")
+	b.exec(t, `UPDATE upload_orders SET problem = 'the file is damaged: copy it again'`)
+	operator.get(t, importing).has(t, http.StatusOK).says(t, "Nothing was imported", "The file is damaged: copy it again.", "Back to the columns")
+	operator.get(t, upload).has(t, http.StatusOK).says(t, "Acme Bakery")
+	b.worker(t)
+	result := operator.post(t, upload+"/import", url.Values{"invite": {"yes"}}).leads(t)
+	if got := operator.get(t, importing).leads(t); got != result || !strings.HasPrefix(got, "/admin/imports/") || !strings.HasSuffix(got, "?invited") {
+		t.Errorf("in the end it leads to %s, want %s", got, result)
+	}
+}
+
 // TestRejectsAreCorrected goes round until the roster is complete.
 func TestRejectsAreCorrected(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.worker(t)
 	operator := b.operator(t)
 	const file = "ref,name,owner_email\nA,Acme,ada@acme.example\nB,Bloom,nobody\nC,,cleo@gmial.com\nD,Dell,office@gmial.com\n"
 	plan := operator.get(t, operator.sends(t, "roster.csv", file).leads(t)+"/plan").has(t, http.StatusOK)

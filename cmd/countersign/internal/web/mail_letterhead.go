@@ -225,3 +225,15 @@ func (s *Server) logo(c *gin.Context) error {
 	c.Data(http.StatusOK, mediaType, content)
 	return nil
 }
+
+// brand gives owner pages the agency's colour, or none. An address of another colour than the present one is not to be
+// kept: it comes from a page that is older, or whose replica has not heard of the change.
+func (s *Server) brand(c *gin.Context) error {
+	l := s.letterhead(c)
+	c.Header("Cache-Control", "no-cache")
+	if c.Request.URL.RequestURI() == l.BrandURL() {
+		c.Header("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	c.Data(http.StatusOK, "text/css; charset=utf-8", []byte(l.Brand()))
+	return nil
+}

@@ -89,8 +89,7 @@ func (s *Server) preview(c *gin.Context, key templates.TextKey, draft url.Values
 	return p, nil
 }
 
-// previewFrame answers with the HTML of a mail, for a frame of our own pages. Mails bring their style along, as no
-// page of ours may: nothing else is allowed there, and no link leads anywhere.
+// previewFrame answers with the HTML of a mail filled in for nobody in particular.
 func (s *Server) previewFrame(c *gin.Context) error {
 	key, err := textKey(c)
 	if err != nil {
@@ -109,6 +108,12 @@ func (s *Server) previewFrame(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.frame(c, p.HTML)
+}
+
+// frame answers with the HTML of a mail, for a frame of our own pages. Mails bring their style along, as no page of
+// ours may: nothing else is allowed there, and no link leads anywhere.
+func (s *Server) frame(c *gin.Context, mail string) error {
 	c.Header("Content-Security-Policy", strings.Join([]string{
 		"default-src 'none'",
 		"style-src 'unsafe-inline'",
@@ -118,7 +123,7 @@ func (s *Server) previewFrame(c *gin.Context) error {
 		"base-uri 'none'",
 		"sandbox allow-same-origin",
 	}, "; "))
-	page := strings.Replace(p.HTML, "<head>", `<head><base target="_blank">`, 1) // A frame in a sandbox opens no window.
+	page := strings.Replace(mail, "<head>", `<head><base target="_blank">`, 1) // A frame in a sandbox opens no window.
 	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(page))
 	return nil
 }

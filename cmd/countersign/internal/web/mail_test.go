@@ -42,9 +42,9 @@ func (b *testBundle) exec(t *testing.T, sql string, args ...any) {
 }
 
 // mailOf changes the message to a client.
-func (b *testBundle) mailOf(t *testing.T, ref, set string, args ...any) {
+func (b *testBundle) mailOf(t *testing.T, ref, set string) {
 	t.Helper()
-	b.exec(t, `UPDATE messages SET `+set+` WHERE client_id = (SELECT id FROM clients WHERE ref = '`+ref+`')`, args...)
+	b.exec(t, `UPDATE messages SET `+set+` WHERE client_id = (SELECT id FROM clients WHERE ref = '`+ref+`')`)
 }
 
 // refers has a client's owner name somebody else.

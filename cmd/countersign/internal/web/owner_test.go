@@ -836,7 +836,7 @@ func TestHead(t *testing.T) {
 	b := setup(t)
 	b.imports(t, rosterFile)
 	link, operator := b.link(t, "ACME/1"), b.operator(t)
-	entry, err := b.Admin.SignInLink(t.Context(), b.operatorID(t))
+	entry, err := b.Admin.SignInLink(t.Context(), operatorEmail, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}

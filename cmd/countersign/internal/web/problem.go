@@ -14,9 +14,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/countersign/countersign/authflow"
+	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/cmd/countersign/internal/web/live"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
+	"github.com/countersign/countersign/provisioning/bulk"
+	"github.com/countersign/countersign/provisioning/once"
 	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
 )
@@ -31,6 +36,18 @@ func problems() []problem {
 		{provisioning.ErrNotFound, http.StatusNotFound},
 		{authflow.ErrLinkUnknown, http.StatusNotFound},
 		{grant.ErrNotFound, http.StatusNotFound},
+		{admin.ErrNotFound, http.StatusNotFound},
+		{admin.ErrEmail, http.StatusUnprocessableEntity},
+		{admin.ErrRole, http.StatusUnprocessableEntity},
+		{admin.ErrEmailTaken, http.StatusConflict},
+		{admin.ErrLastOwner, http.StatusConflict},
+		{admin.ErrNoSecondFactor, http.StatusConflict},
+		{admin.ErrName, http.StatusUnprocessableEntity},
+		{admin.ErrScopes, http.StatusUnprocessableEntity},
+		{admin.ErrExpiry, http.StatusUnprocessableEntity},
+		{admin.ErrKeyNameTaken, http.StatusConflict},
+		{admin.ErrMoreThanOwn, http.StatusForbidden},
+		{errRole, http.StatusForbidden},
 		{grant.ErrRefused, http.StatusConflict},
 		{grant.ErrNoGrant, http.StatusConflict},
 		{grant.ErrDoubtful, http.StatusServiceUnavailable},
@@ -38,7 +55,18 @@ func problems() []problem {
 		{errNoRoute, http.StatusNotFound},
 		{errNoMethod, http.StatusMethodNotAllowed},
 		{provisioning.ErrBadCursor, http.StatusBadRequest},
+		{bulk.ErrNobody, http.StatusConflict},
+		{bulk.ErrUnconfirmed, http.StatusConflict},
+		{bulk.ErrNotUndoable, http.StatusConflict},
+		{audit.ErrBadCursor, http.StatusBadRequest},
+		{audit.ErrBadHead, http.StatusBadRequest},
+		{provisioning.ErrChanged, http.StatusPreconditionFailed},
+		{once.ErrRunning, http.StatusConflict},
+		{once.ErrLost, http.StatusConflict},
+		{once.ErrOther, http.StatusUnprocessableEntity},
+		{errBadIdempotencyKey, http.StatusBadRequest},
 		{provisioning.ErrUnknownWord, http.StatusBadRequest},
+		{notify.ErrUnknownPile, http.StatusBadRequest},
 		{errBadRequest, http.StatusBadRequest},
 		{notify.ErrNoReminder, http.StatusConflict},
 		{notify.ErrLogo, http.StatusUnprocessableEntity},
@@ -47,6 +75,8 @@ func problems() []problem {
 		{errNoFile, http.StatusUnprocessableEntity},
 		{errCrossOrigin, http.StatusForbidden},
 		{errThrottled, http.StatusTooManyRequests},
+		{live.ErrTooMany, http.StatusTooManyRequests},
+		{live.ErrClosed, http.StatusServiceUnavailable},
 		{errNotConfigured, http.StatusServiceUnavailable},
 		{context.Canceled, statusClientClosed},
 	}
@@ -140,6 +170,9 @@ func (s *Server) fail(c *gin.Context, err error) {
 
 func (s *Server) errorPage(c *gin.Context, status int, err error) templates.View {
 	page := templates.ErrorPage{Gate: s.gate(c), Code: status}
+	if role, ok := errors.AsType[*roleError](err); ok {
+		page.Need = templates.Role(role.need)
+	}
 	switch {
 	case strings.HasPrefix(c.Request.URL.Path, "/admin"):
 		page.Home = "/admin"

@@ -46,28 +46,6 @@ func budgetOnPage(b ProviderBudget) templates.Budget {
 	}
 }
 
-// obstacles is what stands in the way at the provider, for the page of the progress.
-func (s *Server) obstacles(c *gin.Context) ([]templates.Obstacle, error) {
-	if s.Keeper == nil {
-		return nil, nil
-	}
-	o, err := s.Keeper.Obstacles(c)
-	if err != nil {
-		return nil, err
-	}
-	calls, err := s.Calls.State(c)
-	if err != nil {
-		return nil, err
-	}
-	requests, err := s.Tokens.State(c)
-	if err != nil {
-		return nil, err
-	}
-	return obstaclesOnPage(
-		obstacle(o.RefusedAt, o.RefusedWhy), obstacle(o.FrozenAt, o.FrozenWhy), holdOf(calls), holdOf(requests),
-	), nil
-}
-
 // obstaclesOnPage lists what there is of them, what is worst first.
 func obstaclesOnPage(refused, frozen *Obstacle, calls, requests *ProviderHold) []templates.Obstacle {
 	var list []templates.Obstacle

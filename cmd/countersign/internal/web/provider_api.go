@@ -32,8 +32,8 @@ func (s *Server) providerAPI(api huma.API) {
 			o.Description += " The token lives for a while yet: the grant is refreshed if the one in hand does not." +
 				" Some servers end an access token when its grant is refreshed: if the provider answers 401, ask again, once," +
 				" and do not keep a token beyond expires_at. A client that is not authorized is answered with 409. Where asking" +
-				" later helps, the answer is 503 with Retry-After, and its type says why: " + problemUnavailable + " or " +
-				problemDoubtful + ", if the provider refuses to refresh the grant and it is not known yet whether for good." +
+				" later helps, the answer is 503 with Retry-After, and its type says why: " + problemType + codeUnavailable + " or " +
+				problemType + codeDoubtful + ", if the provider refuses to refresh the grant and it is not known yet whether for good." +
 				" The client's history tells once a day that the key was given a token."
 		})
 }
@@ -213,32 +213,20 @@ func (s *Server) postToken(ctx context.Context, in *clientID) (*tokenOutput, err
 	return out, nil
 }
 
-// Types of problems (RFC 9457, 3.1.1), for programs that want to tell apart what has one status.
-const (
-	problemUnauthorized = "urn:countersign:client-not-authorized"
-	problemDoubtful     = "urn:countersign:grant-doubtful"
-	problemUnavailable  = "urn:countersign:provider-unavailable"
-)
-
 // noToken makes a problem of why there is no token, which tells when to ask again.
 func (s *Server) noToken(ctx context.Context, client uuid.UUID, err error) error {
-	kind, after := "", time.Duration(0)
+	after := tokenPause
 	switch {
-	case errors.Is(err, grant.ErrNoGrant):
-		kind = problemUnauthorized
 	case errors.Is(err, grant.ErrDoubtful):
 		next, err := s.nextTry(ctx, client)
 		if err != nil {
 			return err
 		}
-		kind, after = problemDoubtful, max(next.Sub(s.Now()), tokenPause)
-	case errors.Is(err, provisioning.ErrProviderUnavailable):
-		kind, after = problemUnavailable, tokenPause
-	default:
+		after = max(next.Sub(s.Now()), tokenPause)
+	case !errors.Is(err, provisioning.ErrProviderUnavailable):
 		return err
 	}
-	status := statusOf(err)
-	return &tokenProblem{&huma.ErrorModel{Type: kind, Title: http.StatusText(status), Status: status, Detail: err.Error()}, after}
+	return &toldProblem{problemOf(err), http.Header{"Retry-After": {strconv.Itoa(int(after.Seconds()))}}}
 }
 
 // nextTry returns when a client's grant is refreshed next, zero if that is not planned.
@@ -253,19 +241,4 @@ func (s *Server) nextTry(ctx context.Context, client uuid.UUID) (time.Time, erro
 		}
 	}
 	return time.Time{}, nil
-}
-
-// tokenProblem is a problem with the time after which to ask again, if that may help.
-type tokenProblem struct {
-	*huma.ErrorModel
-
-	after time.Duration
-}
-
-// GetHeaders is how Huma asks for them.
-func (p *tokenProblem) GetHeaders() http.Header {
-	if p.after == 0 {
-		return nil
-	}
-	return http.Header{"Retry-After": {strconv.Itoa(int(p.after.Seconds()))}}
 }

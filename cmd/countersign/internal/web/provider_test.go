@@ -267,7 +267,7 @@ func TestNoToken(t *testing.T) {
 		kind         string
 		least, most  time.Duration // of Retry-After
 	}{
-		{"unknown", uuid.NewString(), nil, http.StatusNotFound, "", 0, 0},
+		{"unknown", uuid.NewString(), nil, http.StatusNotFound, "urn:countersign:not-found", 0, 0},
 		{"in quarantine", "ref:CAFE", nil, http.StatusConflict, "urn:countersign:client-not-authorized", 0, 0},
 		{"outage", "ref:ACME%2F1", []sandbox.Fault{sandbox.Token503}, http.StatusServiceUnavailable, "urn:countersign:provider-unavailable", time.Minute, time.Minute},
 		{"a moment later", "ref:ACME%2F1", nil, http.StatusServiceUnavailable, "urn:countersign:provider-unavailable", time.Minute, time.Minute},

@@ -109,7 +109,7 @@ func (s *Server) postAcceptHeld(ctx context.Context, in *heldID) (*clientOutput,
 	if err != nil {
 		return nil, err
 	}
-	return s.readClient(ctx, &clientID{client.String()})
+	return s.readClient(ctx, &clientInput{ID: client.String()})
 }
 
 func (s *Server) postDiscardHeld(ctx context.Context, in *heldID) (*struct{}, error) {
@@ -131,5 +131,5 @@ func (s *Server) postMoveHeld(ctx context.Context, in *moveInput) (*clientOutput
 	if err := s.Grants.Move(ctx, in.ID, to.ID, actor(ctx)); err != nil {
 		return nil, err
 	}
-	return s.readClient(ctx, &clientID{to.ID.String()})
+	return s.readClient(ctx, &clientInput{ID: to.ID.String()})
 }

@@ -40,7 +40,7 @@ func TestQuarantine(t *testing.T) {
 	op.get(t, "/admin/quarantine").has(t, http.StatusOK).says(t, "Nothing is in quarantine.", "can try again meanwhile")
 
 	bens, strangers := b.strays(t, "CAFE", benLogin), b.strays(t, "ACME/1", strangeLogin)
-	op.get(t, "/admin").has(t, http.StatusOK).says(t, "Open the quarantine")
+	op.get(t, "/admin").has(t, http.StatusOK).says(t, "decide on the grant in quarantine", "Decide")
 	list := op.get(t, "/admin/quarantine").has(t, http.StatusOK)
 	list.says(t,
 		"Organization Café Lumière Bloom Florist", "Account not in the roster acct-bloom", "Address cleo@cafe.example "+benLogin,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/templates"
 )
@@ -51,6 +52,7 @@ func (s *Server) routes() (http.Handler, error) {
 	get(router, "/consent", s.lost)
 	get(router, "/consent/:id", s.consent)
 	get(router, "/logo/:digest", s.logo)
+	get(router, templates.BrandPath, s.brand)
 	owners := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
 	owners.POST("/i/:token/begin", s.answer(s.begin))
 	owners.POST("/i/:token/decline", s.answer(s.decline))
@@ -65,18 +67,41 @@ func (s *Server) routes() (http.Handler, error) {
 
 	// The way in for operators.
 	get(router, "/admin/sign-in", s.signInPage)
+	get(router, "/admin/sign-in/code", s.secondStepPage)
+	get(router, "/admin/forgot", s.forgot)
 	get(router, "/admin/enter/:token", s.entry)
+	get(router, "/admin/sso", func(c *gin.Context) error { return s.toSignIn(c, "") })
+	router.GET(SignOnPath, s.throttle(), s.answer(s.endSignOn))
 	gate := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
 	gate.POST("/admin/sign-in", s.answer(s.signIn))
+	gate.POST("/admin/sign-in/code", s.answer(s.secondStep))
+	gate.POST("/admin/forgot", s.answer(s.requestReset))
 	gate.POST("/admin/enter/:token", s.answer(s.enter))
+	gate.POST("/admin/sso", s.answer(s.beginSignOn))
 	gate.POST("/admin/sign-out", s.answer(s.signOut))
 
 	// What signed-in operators see.
 	console := router.Group("/admin", s.requireOperator())
+	governing := console.Group("", s.requireRole(admin.RoleOwner)) // what lets people and programs in, and the audit trail
 	get(console, "", s.progress)
 	get(console, "/progress", s.progressFragment)
+	get(console, "/progress/events", s.progressEvents)
 	get(console, "/clients", s.clients)
+	get(console, "/clients/columns", s.backToClients)
+	get(console, "/export.csv", s.exportClients)
+	get(console, "/bulk", s.bulkJobs)
+	get(console, "/bulk/new", s.askBulk)
+	get(console, "/bulk/:id", s.bulkJob)
+	get(console, "/bulk/:id/skipped.csv", s.bulkSkipped)
+	for _, button := range []string{"stop", "undo"} {
+		get(console, "/bulk/:id/"+button, s.backToBulk)
+	}
 	get(console, "/clients/:id", s.client)
+	get(console, "/clients/:id/edit", s.editClient)
+	get(console, "/clients/:id/link", s.askLink)
+	get(console, "/clients/:id/delete", s.askDelete)
+	get(console, "/clients/:id/mails/:mail", s.sentMail)
+	get(console, "/clients/:id/mails/:mail/html", s.sentFrame)
 	for _, button := range []string{
 		"username", "invite", "opt-in", "owner", "referral/accept", "referral/dismiss",
 		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume",
@@ -95,11 +120,17 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/imports/:id/rejects.csv", s.rejects)
 	get(console, "/uploads/:id", s.columns)
 	get(console, "/uploads/:id/plan", s.plan)
+	get(console, "/uploads/:id/importing", s.importing)
 	get(console, "/reconcile", s.reconcile)
 	get(console, "/reconcile/:id/missing.csv", s.missing)
 	get(console, "/mail", s.mail)
 	for _, button := range []string{"pause", "resume", "referrals/:id/accept", "referrals/:id/dismiss"} {
 		get(console, "/mail/"+button, s.backToMail)
+	}
+	get(console, "/mail/queue", s.mailQueue)
+	get(console, "/mail/suppressed", s.suppressed)
+	for _, button := range []string{"queue/hurry", "queue/again", "suppressed/:id/let-in"} {
+		get(console, "/mail/"+button, s.backToList)
 	}
 	get(console, "/mail/reports", s.mailReports)
 	get(console, "/mail/reports/:id", s.mailReport)
@@ -114,8 +145,41 @@ func (s *Server) routes() (http.Handler, error) {
 		get(console, "/uploads/:id/"+button, s.backToUpload)
 	}
 
+	get(console, "/account", s.account)
+	get(console, "/account/second-factor", s.secondFactor)
+	for _, button := range []string{
+		"name", "password", "sessions/end", "sessions/:id/end", "second-factor/confirm", "second-factor/codes", "second-factor/off",
+	} {
+		get(console, "/account/"+button, s.backToAccount)
+	}
+	get(governing, "/audit", s.audit)
+	get(governing, "/audit/check", s.checkAudit)
+	get(console, "/settings", s.settings)
+	get(console, "/settings/doctor", s.doctor)
+	get(governing, "/settings/operators", s.operators)
+	get(governing, "/settings/keys", s.keys)
+	get(governing, "/settings/keys/:id/revoke", s.backToKeys)
+	get(governing, "/settings/sign-in", s.signOnSettings)
+	for _, button := range []string{
+		"operators/:id/role", "operators/:id/sign-out", "operators/:id/second-factor", "operators/:id/remove",
+		"invitations/:id/again", "invitations/:id/take-back",
+	} {
+		get(governing, "/settings/"+button, s.backToOperators)
+	}
+
 	// What they do. A file is bounded by who reads it.
-	actions := router.Group("/admin", s.throttle(), s.sameOrigin(), s.requireOperator())
+	// Everybody does what concerns their own account, operators what concerns the roster and its mail, and owners what lets
+	// people and programs in.
+	own := router.Group("/admin", s.throttle(), s.sameOrigin(), s.requireOperator())
+	actions := own.Group("", s.requireRole(admin.RoleOperator))
+	governs := own.Group("", s.requireRole(admin.RoleOwner))
+	actions.POST("/bulk", s.bound(), s.answer(s.startBulk))
+	actions.POST("/bulk/:id/stop", s.bound(), s.answer(s.stopBulkJob))
+	actions.POST("/bulk/:id/undo", s.bound(), s.answer(s.undoBulkJob))
+	own.POST("/clients/columns", s.bound(), s.answer(s.chooseColumns))
+	actions.POST("/clients/:id/edit", s.bound(), s.answer(s.saveClient))
+	actions.POST("/clients/:id/link", s.bound(), s.answer(s.handOver))
+	actions.POST("/clients/:id/delete", s.bound(), s.answer(s.endClient))
 	actions.POST("/clients/:id/username", s.bound(), s.act(s.rename))
 	actions.POST("/clients/:id/invite", s.bound(), s.act(s.invite))
 	actions.POST("/clients/:id/opt-in", s.bound(), s.act(s.optIn))
@@ -140,25 +204,36 @@ func (s *Server) routes() (http.Handler, error) {
 	actions.POST("/mail/resume", s.bound(), s.answer(s.resumeMail))
 	actions.POST("/mail/referrals/:id/accept", s.bound(), s.answer(s.acceptNamed))
 	actions.POST("/mail/referrals/:id/dismiss", s.bound(), s.answer(s.dismissNamed))
+	actions.POST("/mail/queue/hurry", s.bound(), s.answer(s.hurryMail))
+	actions.POST("/mail/queue/again", s.bound(), s.answer(s.inviteAgain))
+	actions.POST("/mail/suppressed/:id/let-in", s.bound(), s.answer(s.letBackIn))
+	actions.POST("/settings/doctor", s.bound(), s.answer(s.startDoctor))
 	actions.POST("/mail/reports/:id/aside", s.bound(), s.answer(s.putAside))
 	actions.POST("/mail/texts/*key", s.bound(), s.answer(s.writeText))
 	actions.POST("/mail/letterhead", s.bound(), s.answer(s.writeLetterhead))
 	actions.POST("/mail/letterhead/logo", s.answer(s.saveLogo))
 	actions.POST("/mail/letterhead/logo/remove", s.bound(), s.answer(s.removeLogo))
+	own.POST("/account/name", s.bound(), s.answer(s.changeName))
+	own.POST("/account/password", s.bound(), s.answer(s.changePassword))
+	own.POST("/account/sessions/end", s.bound(), s.answer(s.endOtherSessions))
+	own.POST("/account/sessions/:id/end", s.bound(), s.answer(s.endSession))
+	own.POST("/account/second-factor", s.bound(), s.answer(s.beginSecondFactor))
+	own.POST("/account/second-factor/confirm", s.bound(), s.answer(s.confirmSecondFactor))
+	own.POST("/account/second-factor/codes", s.bound(), s.answer(s.renewRecoveryCodes))
+	own.POST("/account/second-factor/off", s.bound(), s.answer(s.endSecondFactor))
+	governs.POST("/settings/operators", s.bound(), s.answer(s.inviteOperator))
+	governs.POST("/settings/operators/:id/role", s.bound(), s.rule("role", s.setRole))
+	governs.POST("/settings/operators/:id/sign-out", s.bound(), s.rule("signed-out", s.signOthersOut))
+	governs.POST("/settings/operators/:id/second-factor", s.bound(), s.rule("factor-off", s.resetSecondFactor))
+	governs.POST("/settings/operators/:id/remove", s.bound(), s.rule("removed", s.removeOperator))
+	governs.POST("/settings/invitations/:id/again", s.bound(), s.answer(s.inviteOperatorAgain))
+	governs.POST("/settings/keys", s.bound(), s.answer(s.createKey))
+	governs.POST("/settings/keys/:id/revoke", s.bound(), s.answer(s.revokeKey))
+	governs.POST("/settings/invitations/:id/take-back", s.bound(), s.rule("taken-back", s.takeBackInvitation))
 
-	s.api(router)
-	return unshared{router}, nil
-}
-
-// unshared gives every request a gin.Context of its own. Gin would hand it to another request later, but the rooms
-// take it for a context.Context, which what they have begun may ask after the answer: a connection that is still
-// being made, a request to the provider whose body still goes out.
-type unshared struct{ router *gin.Engine }
-
-func (u unshared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := gin.CreateTestContextOnly(w, u.router)
-	c.Request = r
-	u.router.HandleContext(c)
+	reference := s.reference(s.api(router).OpenAPI())
+	get(router, apiPath, func(c *gin.Context) error { return s.show(c, reference) })
+	return newEdge(router)
 }
 
 // recover answers a panic like any error of ours. http.ErrAbortHandler is not one: it breaks off an

@@ -30,9 +30,12 @@ import (
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/notify/smtp"
 	"github.com/countersign/countersign/provisioning"
+	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/constantcontact"
 	"github.com/countersign/countersign/provisioning/constantcontact/sandbox"
+	"github.com/countersign/countersign/provisioning/once"
+	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -171,6 +174,10 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 		t.Fatal(err)
 	}
 	mailSwitch := &notify.Switch{DB: b.db, Log: log}
+	jobs, err := queue.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	inviter := &provisioning.Inviter{DB: b.db, Linker: links, Mailer: mailer}
 	importer := &provisioning.Importer{DB: b.db, Namer: namer, Inviter: inviter}
 	grants := &grant.Store{DB: b.db, Vault: keys, Thanker: inviter, Scopes: scopes, Now: b.clock.now}
@@ -182,7 +189,7 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 		Tokens:   budget.New(b.db, "app/token", budget.Limits{PerSecond: 1}),
 		Inviter:  inviter,
 		Importer: importer,
-		Uploads:  provisioning.NewUploads(b.db, importer, mostUpload),
+		Uploads:  provisioning.NewUploads(b.db, jobs, importer, mostUpload),
 		Renamer:  &provisioning.Renamer{DB: b.db, Namer: importer.Namer},
 		Links:    links,
 		Flow: &authflow.Flow{
@@ -196,11 +203,15 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 		Reminders:  &notify.Reminders{DB: b.db, Mailer: mailer, Now: b.clock.now, Log: log},
 		Returns:    &notify.Returns{DB: b.db, Paths: paths, Control: mailSwitch, Log: log},
 		Admin:      admin.New(b.db),
+		Audit:      &audit.Store{DB: b.db},
+		Once:       &once.Store{DB: b.db},
 		Templates:  set,
 		Scopes:     scopes,
 		PublicURL:  publicURL,
 		Proxies:    []string{"10.0.0.0/8"},
 		Version:    "test",
+		Settings:   []templates.SettingGroup{{Title: "Agency", Settings: []templates.Setting{{Name: "COUNTERSIGN_AGENCY_NAME", Label: "Name", Value: agency}}}},
+		Doctor:     &examiner{},
 		Ready:      b.db.Ping,
 		Now:        b.clock.now,
 		Log:        log,
@@ -398,7 +409,7 @@ type caller struct {
 // caller makes a key with the scopes.
 func (b *testBundle) caller(t *testing.T, scopes ...admin.Scope) caller {
 	t.Helper()
-	key, _, err := b.Admin.CreateKey(t.Context(), "key "+uuid.NewString(), scopes)
+	key, _, err := b.Admin.CreateKey(t.Context(), admin.NewKey{Name: "key " + uuid.NewString(), Scopes: scopes}, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}

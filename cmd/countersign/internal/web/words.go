@@ -68,6 +68,8 @@ func whatHappened(e provisioning.Event) string {
 		return "Resumed"
 	case provisioning.EventLinkIssued:
 		return "Link taken to hand over"
+	case provisioning.EventExtended:
+		return "The invitation link works for another 30 days"
 	case provisioning.EventStarted:
 		return "Pressed Continue"
 	case provisioning.EventDeclined:
@@ -133,6 +135,7 @@ const (
 	doneDiscarded = "discarded"
 	doneMoved     = "moved"
 	doneGone      = "gone"
+	doneEdited    = "edited"
 	skipped       = "not-mailed-"
 )
 
@@ -149,6 +152,8 @@ func doneInWords(done string) string {
 		return "The reminder is left out."
 	case doneOptedIn:
 		return "The opt-out is lifted."
+	case doneEdited:
+		return "The changes are saved."
 	case doneDismissed:
 		return "The owner stays who it was."
 	case doneDecided:
