@@ -16,7 +16,7 @@ import (
 func startOIDCProvider(t *testing.T, a app) *server {
 	t.Helper()
 	const folder = "testdata/oidc-provider"
-	node := needOIDCProvider(t, folder)
+	node := needNode(t, folder, "oidc-provider")
 	settings, err := json.Marshal(map[string]any{
 		"app": map[string]any{
 			"client_id": clientID, "client_secret": clientSecret, "redirect_uris": []string{a.redirectURL}, "scope": appScopes,
@@ -48,19 +48,19 @@ func startOIDCProvider(t *testing.T, a app) *server {
 	}
 }
 
-// needOIDCProvider returns the path of node. Without it and what npm installs in folder the test ends here.
-func needOIDCProvider(t *testing.T, folder string) string {
+// needNode returns the path of node. Without it and the package that npm installs in folder the test ends here.
+func needNode(t *testing.T, folder, name string) string {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err == nil {
-		_, err = os.Stat(folder + "/node_modules/oidc-provider/package.json")
+		_, err = os.Stat(folder + "/node_modules/" + name + "/package.json")
 	}
-	const cure = "oidc-provider is not installed; run: apt-get install nodejs npm && npm ci --prefix cmd/countersign/interoptest/"
+	cure := name + " is not installed; run: apt-get install nodejs npm && npm ci --prefix cmd/countersign/interoptest/" + folder
 	switch {
 	case err != nil && os.Getenv("COUNTERSIGN_TEST_REQUIRE_PARTS") != "":
-		t.Fatal(cure + folder)
+		t.Fatal(cure)
 	case err != nil:
-		t.Skip(cure + folder)
+		t.Skip(cure)
 	}
 	return node
 }
