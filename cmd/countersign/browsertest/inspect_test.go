@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -15,15 +18,30 @@ import (
 //go:embed rules.js
 var rules string
 
-// inspect looks at the page as it is now, on every screen, in light and dark.
+// inspect looks at the page as it is now, on every screen, in light and dark. Where scripts are off they are on
+// meanwhile, for what looks waits on timers; those of the page were passed over when it was read.
 func (p *tab) inspect(name string) {
 	p.t.Helper()
-	for _, s := range []screen{smallPhone, phone, desk} {
+	if !p.scripts {
+		p.allowScripts(true)
+		defer func() {
+			p.allowScripts(false)
+			// Only what is laid out anew shows its noscript elements again.
+			eval[chromedp.Void](p, `(() => { const all = document.documentElement; all.hidden = true; void all.offsetHeight; all.hidden = false; })()`)
+		}()
+	}
+	p.weigh(name)
+	for _, s := range []screen{smallPhone, phone, desk, wall} {
 		p.resize(s)
 		for _, scheme := range []string{"light", "dark"} {
 			p.paint(scheme)
 			for _, wrong := range eval[[]string](p, rules, s.width) {
 				p.t.Errorf("%s (%s, %d px, %s) %s", name, p.address().Path, s.width, scheme, wrong)
+			}
+			if s == phone || s == desk {
+				for _, wrong := range p.violations(scheme) {
+					p.t.Errorf("%s (%s, %d px, %s) violates %s", name, p.address().Path, s.width, scheme, wrong)
+				}
 			}
 			if s != smallPhone {
 				p.picture(fmt.Sprintf("%s-%d-%s", name, s.width, scheme), s)
@@ -32,6 +50,51 @@ func (p *tab) inspect(name string) {
 	}
 	p.paint("light")
 	p.resize(p.screen)
+}
+
+// violations has axe-core look for what WCAG 2.2 forbids on level A or AA. It lives in a world of its own, which
+// neither sees the page's scripts nor is subject to its policy. In the dark only colours are different.
+func (p *tab) violations(scheme string) []string {
+	p.t.Helper()
+	frame := string(chromedp.FromContext(p.ctx).Target.TargetID)
+	world := call(p, page.CreateIsolatedWorld, page.CreateIsolatedWorldParams{FrameID: cdp.FrameID(frame)}).ExecutionContextID
+	inWorld := func(e *runtime.EvaluateParams) { e.ContextID = world }
+	run(p, chromedp.Evaluate[chromedp.Void](p.lab.axe, inWorld))
+	return run(p, chromedp.Evaluate[[]string](applied(`async (dark) => {
+		const { violations } = await axe.run(document, {
+			runOnly: dark ? ["color-contrast"] : ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"],
+			rules: { "target-size": { enabled: !dark } },
+			iframes: false,
+			resultTypes: ["violations"],
+		});
+		return violations.flatMap(({ id, nodes }) => nodes.map((n) => id + ": " + n.html.slice(0, 200) + " " + n.failureSummary.replace(/\s+/g, " ")));
+	}`, []any{scheme == "dark"}), inWorld, chromedp.EvalAwaitPromise))
+}
+
+// heaviest is how many bytes a page may cost who opens it for the first time, as they are transferred.
+const heaviest = 80 << 10
+
+// weigh holds the page to its weight, and tells by how much it moved while it came.
+func (p *tab) weigh(name string) {
+	p.t.Helper()
+	cost := run(p, chromedp.Evaluate[struct {
+		Bytes int
+		Shift float64
+	}](`(async () => {
+		const files = performance.getEntries().filter((e) => e.entryType === "navigation" || e.entryType === "resource" && !["fetch", "xmlhttprequest", "eventsource", "iframe"].includes(e.initiatorType));
+		const shifts = await new Promise((done) => {
+			new PerformanceObserver((list) => done(list.getEntries())).observe({ type: "layout-shift", buffered: true });
+			setTimeout(() => done([]), 50);
+		});
+		return {
+			bytes: files.reduce((sum, e) => sum + e.encodedBodySize + 300, 0), // 300 as browsers count headers
+			shift: shifts.filter((e) => !e.hadRecentInput).reduce((sum, e) => sum + e.value, 0),
+		};
+	})()`, chromedp.EvalAwaitPromise))
+	p.t.Logf("%s weighs %d bytes, shifts by %.4f", name, cost.Bytes, cost.Shift)
+	if cost.Bytes > heaviest {
+		p.t.Errorf("%s weighs %d bytes, %d are allowed", name, cost.Bytes, heaviest)
+	}
 }
 
 // paint switches between light and dark, without the transitions that would be in the way.
@@ -47,6 +110,9 @@ func (p *tab) paint(scheme string) {
 // there is one.
 func (p *tab) picture(name string, s screen) {
 	p.t.Helper()
+	if os.Getenv("COUNTERSIGN_SCREENSHOTS") == "" {
+		return
+	}
 	if height := eval[int64](p, "Math.ceil(document.documentElement.getBoundingClientRect().height)"); height > s.height {
 		if s.touch {
 			p.shoot(name + "-first")

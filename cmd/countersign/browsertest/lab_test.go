@@ -28,6 +28,7 @@ type lab struct {
 	dir      string // of everything that processes write
 	program  string
 	demo     *demo
+	axe      string          // axe-core, which defines axe
 	chromium context.Context //nolint:containedctx // chromedp's handle of the browser is a context
 	quit     context.CancelFunc
 
@@ -35,8 +36,11 @@ type lab struct {
 	owners []owner // of the demo, that no test has yet
 }
 
-// errNoBrowser is matched where no Chromium is installed.
-var errNoBrowser = errors.New("no Chromium was found: install it with apt-get install chromium")
+// What is matched where the tests lack a part.
+var (
+	errNoBrowser = errors.New("no Chromium was found: install it with apt-get install chromium")
+	errNoAxe     = errors.New("axe-core is not installed: run npm ci --prefix cmd/countersign/browsertest/testdata/axe")
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -54,7 +58,7 @@ func need(t *testing.T) *lab {
 	t.Helper()
 	shared.once.Do(func() { shared.lab, shared.err = openLab() })
 	switch {
-	case errors.Is(shared.err, errNoBrowser) && os.Getenv("COUNTERSIGN_TEST_REQUIRE_BROWSER") == "":
+	case (errors.Is(shared.err, errNoBrowser) || errors.Is(shared.err, errNoAxe)) && os.Getenv("COUNTERSIGN_TEST_REQUIRE_BROWSER") == "":
 		t.Skip(shared.err)
 	case shared.err != nil:
 		t.Fatal(shared.err)
@@ -67,7 +71,14 @@ func openLab() (_ *lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{quit: func() {}}
+	axe, err := os.ReadFile("testdata/axe/node_modules/axe-core/axe.min.js")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errNoAxe
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{axe: string(axe), quit: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -120,6 +131,8 @@ func (l *lab) openChromium(path string) error {
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("force-color-profile", "srgb"),
+		// Nobody types into the address bar, whose list would be a page in a process of its own for every tab.
+		chromedp.Flag("disable-features", "WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"),
 	}
 	for _, off := range []string{"quic", "background-networking", "component-update", "sync", "breakpad", "dev-shm-usage"} {
 		flags = append(flags, chromedp.Flag("disable-"+off, true))

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/cdproto/emulation"
 )
 
 // TestScreenshots watches simulated owners. With COUNTERSIGN_SCREENSHOTS set to a folder it waits until
@@ -25,7 +23,8 @@ func TestScreenshots(t *testing.T) {
 	console.inspect("entry")
 	console.press("Sign in")
 	console.mentions("connected")
-	call(console, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})
+	console.scripts = true
+	console.allowScripts(true)
 	console.reload()
 	page := console.document()
 	for seen := connected(console); seen < enough; seen = connected(console) {

@@ -28,6 +28,7 @@ var (
 	smallPhone = screen{360, 640, true}
 	phone      = screen{390, 844, true}
 	desk       = screen{1280, 900, false}
+	wall       = screen{2560, 1440, false}
 )
 
 // tab is one tab of somebody's browser. Its methods do what a person does, fail the test where a person
@@ -71,7 +72,7 @@ func (p *tab) attach(parent context.Context, options ...chromedp.ContextOption) 
 	call(p, audits.Enable, cdp.Empty{})
 	// Tabs in the background are to work like the one that somebody looks at.
 	call(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
-	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !p.scripts})
+	p.allowScripts(p.scripts)
 	p.resize(p.screen)
 	p.t.Cleanup(func() {
 		for _, trouble := range p.troubles.take() {
@@ -97,6 +98,12 @@ func run[T any](p *tab, action chromedp.Action[T]) T {
 func call[P, R any](p *tab, command cdp.Command[P, R], params P) R {
 	p.t.Helper()
 	return run(p, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
+}
+
+// allowScripts says whether the scripts of pages run from now on.
+func (p *tab) allowScripts(allowed bool) {
+	p.t.Helper()
+	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !allowed})
 }
 
 // eval asks the page for the value of an expression or, with args, of a function. It works with scripts

@@ -105,7 +105,7 @@ func TestTroubleIsHeard(t *testing.T) {
 	p := visit(t, desk)
 	p.open(p.lab.demo.console + "/admin/sign-in")
 	eval[chromedp.Void](p, `(() => {
-		document.body.insertAdjacentHTML("beforeend", '<h1 style="color: red">Again</h1><img src="http://localhost/x.png"><input><button></button><a href="/" class="pale">x</a>');
+		document.body.insertAdjacentHTML("beforeend", '<h1 style="color: red">Again</h1><img src="http://localhost/x.png"><input><button></button><a href="/" class="pale">faint</a>');
 		document.querySelector(".pale").style.color = "#aaa";
 		Object.assign(document.querySelector("button:empty").style, { minHeight: 0, padding: 0 });
 		document.querySelector("main").style.width = "1300px";
@@ -124,8 +124,8 @@ func TestTroubleIsHeard(t *testing.T) {
 		}
 	}
 	p.troubles.ignore()
-	wrong := strings.Join(eval[[]string](p, rules, desk.width), "\n")
-	for _, want := range []string{"px wide", "has 2 h1", "has no label", "says nothing", "px small", "has a contrast of", "has no name"} {
+	wrong := strings.Join(append(eval[[]string](p, rules, desk.width), p.violations("light")...), "\n")
+	for _, want := range []string{"px wide", "has 2 h1", "px small", "label: ", "button-name: ", "color-contrast: ", "image-alt: "} {
 		if !strings.Contains(wrong, want) {
 			t.Errorf("nobody sees %q, only:\n%s", want, wrong)
 		}

@@ -28,7 +28,7 @@ func TestWholeWalk(t *testing.T) {
 			t.Errorf("the import does not say %q:\n%s", want, out)
 		}
 	}
-	console.until("the imported client", `document.querySelector("h1").innerText === "0 of 121 connected"`)
+	console.until("the imported client", `document.querySelector("h1").textContent === "0 of 121 connected"`)
 
 	mail := visit(t, phone)
 	mail.open(d.mail)
@@ -66,9 +66,9 @@ func TestWholeWalk(t *testing.T) {
 	}
 	owner.inspect("connected")
 
-	console.until("the first consent", `document.querySelector("h1").innerText === "1 of 121 connected"`)
+	console.until("the first consent", `document.querySelector("h1").textContent === "1 of 121 connected"`)
 	consent(t, d, reachable(t)[0])
-	console.until("the second consent", `document.querySelector("h1").innerText === "2 of 121 connected"`)
+	console.until("the second consent", `document.querySelector("h1").textContent === "2 of 121 connected"`)
 	if console.document() != page {
 		t.Error("the progress page was reloaded; it should have moved by itself")
 	}
