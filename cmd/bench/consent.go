@@ -55,7 +55,15 @@ func benchConsent(ctx context.Context, out io.Writer, pool *pgxpool.Pool, folder
 		return err
 	}
 	defer provider.close()
-	service, err := startService(ctx, pool, folder, address, provider)
+	service, err := startService(ctx, pool, folder, address,
+		"COUNTERSIGN_OAUTH_CLIENT_ID=app",
+		"COUNTERSIGN_OAUTH_CLIENT_SECRET=app-secret",
+		"COUNTERSIGN_PROVIDER_AUTHORIZE_URL=http://"+provider.address+"/oauth2/default/v1/authorize",
+		"COUNTERSIGN_PROVIDER_TOKEN_URL=http://"+provider.address+"/oauth2/default/v1/token",
+		"COUNTERSIGN_PROVIDER_API_URL=http://"+provider.address+"/v3",
+		"COUNTERSIGN_PROVIDER_RATE=0",
+		"COUNTERSIGN_PROVIDER_TOKEN_RATE=0",
+	)
 	if err != nil {
 		return err
 	}
@@ -65,7 +73,7 @@ func benchConsent(ctx context.Context, out io.Writer, pool *pgxpool.Pool, folder
 		return err
 	}
 
-	page, err := get(ctx, service.address, "/i/"+owners[0].token)
+	page, err := get(ctx, service.address, "/i/"+owners[0].token, "")
 	if err != nil {
 		return err
 	}
@@ -73,12 +81,12 @@ func benchConsent(ctx context.Context, out io.Writer, pool *pgxpool.Pool, folder
 	if err != nil {
 		return err
 	}
-	bareRate, bareWaits, err := lookAt(ctx, bare, o, func(int) string { return "/" })
+	bareRate, bareWaits, err := lookAt(ctx, bare, "", o.pages, o.connections, func(int) string { return "/" })
 	stopBare()
 	if err != nil {
 		return err
 	}
-	pageRate, pageWaits, err := lookAt(ctx, service.address, o, func(n int) string { return "/i/" + owners[n%len(owners)].token })
+	pageRate, pageWaits, err := lookAt(ctx, service.address, "", o.pages, o.connections, func(n int) string { return "/i/" + owners[n%len(owners)].token })
 	if err != nil {
 		return err
 	}
@@ -159,16 +167,17 @@ func inParallel(ctx context.Context, n, workers int, worker func() (step func(i 
 	return float64(n) / time.Since(began).Seconds(), took, errors.Join(append(errs, ctx.Err())...)
 }
 
-// lookAt gets pages over kept connections, with as little work of our own as can be.
-func lookAt(ctx context.Context, address string, o consentOptions, path func(n int) string) (rate float64, took waits, err error) {
-	return inParallel(ctx, o.pages, o.connections, func() (func(int) error, func()) {
+// lookAt gets pages over kept connections, with as little work of our own as can be. The cookie may be empty.
+func lookAt(ctx context.Context, address, cookie string, pages, connections int, path func(n int) string) (rate float64, took waits, err error) {
+	return inParallel(ctx, pages, connections, func() (func(int) error, func()) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return func(int) error { return err }, func() {}
 		}
 		reader := bufio.NewReader(conn)
 		return func(n int) error {
-			if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path(n), address); err != nil {
+			path := path(n)
+			if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s\r\n\r\n", path, address, cookie); err != nil {
 				return err
 			}
 			answer, err := http.ReadResponse(reader, nil)
@@ -177,19 +186,20 @@ func lookAt(ctx context.Context, address string, o consentOptions, path func(n i
 			}
 			_, err = io.Copy(io.Discard, answer.Body)
 			if err == nil && answer.StatusCode != http.StatusOK {
-				err = fmt.Errorf("%s was answered %s", path(n), answer.Status)
+				err = fmt.Errorf("%s was answered %s", path, answer.Status)
 			}
 			return errors.Join(err, answer.Body.Close())
 		}, func() { _ = conn.Close() }
 	})
 }
 
-// get returns the body of one page.
-func get(ctx context.Context, address, path string) ([]byte, error) {
+// get returns the body of one page. The cookie may be empty.
+func get(ctx context.Context, address, path, cookie string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("Cookie", cookie)
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, err
@@ -332,11 +342,12 @@ func loginOf(n int) string { return fmt.Sprintf("owner%d@client%d.example", n, n
 type service struct {
 	address string
 	keys    *vault.Vault
+	process int
 	stop    func()
 }
 
-// startService builds the program and starts it on the bench's database.
-func startService(ctx context.Context, pool *pgxpool.Pool, folder, address string, provider *provider) (*service, error) {
+// startService builds the program and starts it on the bench's database, with more settings.
+func startService(ctx context.Context, pool *pgxpool.Pool, folder, address string, settings ...string) (*service, error) {
 	program := filepath.Join(folder, "countersign")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/countersign/countersign/cmd/countersign") //nolint:gosec // our own program
 	build.Stderr = os.Stderr
@@ -355,26 +366,20 @@ func startService(ctx context.Context, pool *pgxpool.Pool, folder, address strin
 		"COUNTERSIGN_LISTEN="+address,
 		"COUNTERSIGN_PUBLIC_URL=http://"+address,
 		"COUNTERSIGN_AGENCY_MAILBOX=agency@agency.example",
-		"COUNTERSIGN_OAUTH_CLIENT_ID=app",
-		"COUNTERSIGN_OAUTH_CLIENT_SECRET=app-secret",
-		"COUNTERSIGN_PROVIDER_AUTHORIZE_URL=http://"+provider.address+"/oauth2/default/v1/authorize",
-		"COUNTERSIGN_PROVIDER_TOKEN_URL=http://"+provider.address+"/oauth2/default/v1/token",
-		"COUNTERSIGN_PROVIDER_API_URL=http://"+provider.address+"/v3",
-		"COUNTERSIGN_PROVIDER_RATE=0",
-		"COUNTERSIGN_PROVIDER_TOKEN_RATE=0",
 	)
+	cmd.Env = append(cmd.Env, settings...)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &service{address: address, keys: keys, stop: func() {
+	s := &service{address: address, keys: keys, process: cmd.Process.Pid, stop: func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	}}
 	for deadline := time.Now().Add(time.Minute); ; {
-		if _, err = get(ctx, address, "/readyz"); err == nil {
+		if _, err = get(ctx, address, "/readyz", ""); err == nil {
 			return s, nil
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {

@@ -4,6 +4,7 @@
 //	go run ./cmd/bench import    rows a second into the roster, beside a plain COPY of the same rows
 //	go run ./cmd/bench mail      mails a second to a sink, beside a bare loop that writes the same bytes
 //	go run ./cmd/bench consent   invitation pages and whole walks a second, beside a bare handler and a bare insert
+//	go run ./cmd/bench console   the console's pages, searches and the export, while the roster grows
 //
 // It uses a private PostgreSQL server of its own, with the settings of the program's, in a temporary folder;
 // --database names another server, on which it makes and drops a database of its own.
@@ -77,6 +78,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		flags.IntVar(&o.connections, "connections", 64, "over how many connections")
 		flags.IntVar(&o.walkers, "walkers", 16, "how many owners walk at the same time")
 		measure = func(pool *pgxpool.Pool, folder string) error { return benchConsent(ctx, out, pool, folder, o) }
+	case "console":
+		o := consoleOptions{clients: []int{10_000, 100_000, 1_000_000}}
+		flags.Func("clients", "how large the roster is, one after the other (default 10000,100000,1000000)", func(s string) (err error) {
+			o.clients, err = parseNumbers(s)
+			return err
+		})
+		flags.IntVar(&o.events, "events", 10, "how many events a client has")
+		flags.IntVar(&o.looks, "looks", 1_000, "how often to look at each kind of page")
+		flags.IntVar(&o.connections, "connections", 2, "how many operators look at the same time")
+		measure = func(pool *pgxpool.Pool, folder string) error { return benchConsole(ctx, out, pool, folder, o) }
 	case "sink": // what bench mail starts
 		return serveSink(ctx, out)
 	case "bare": // what bench consent starts
@@ -109,7 +120,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(err, os.RemoveAll(folder))
 }
 
-var errUsage = errors.New("say what to measure: bench import, bench mail or bench consent")
+var errUsage = errors.New("say what to measure: bench import, bench mail, bench consent or bench console")
 
 // parseNumbers reads numbers with commas between them.
 func parseNumbers(s string) (numbers []int, err error) {
