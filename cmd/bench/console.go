@@ -12,10 +12,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/countersign/countersign/authflow/admin"
@@ -164,7 +166,7 @@ func (r *rosterOfConsole) grow(ctx context.Context, n, events int) error {
 		INSERT INTO events (client_id, at, kind, actor)
 		SELECT c.id, now() - interval '60 days' + i * interval '5 days', 'mail_accepted', 'system'
 		FROM generate_series(1, $1) i, (SELECT id FROM clients WHERE substring(ref FROM 3)::int >= $2) c`
-	if _, err := r.pool.Exec(ctx, moved); err != nil {
+	if err := withoutIndexes(ctx, r.pool, "clients", moved); err != nil {
 		return fmt.Errorf("move the clients: %w", err)
 	}
 	if _, err := r.pool.Exec(ctx, told, events-1, r.n); err != nil { // The import has told the first.
@@ -185,6 +187,38 @@ func (r *rosterOfConsole) grow(ctx context.Context, n, events int) error {
 		err = errors.New("the roster is too small to look at")
 	}
 	return err
+}
+
+// withoutIndexes carries out a statement that writes most rows of a table. Making its indexes anew afterwards takes a tenth of
+// the time that writing them row by row does; those of constraints stay.
+func withoutIndexes(ctx context.Context, pool *pgxpool.Pool, table, statement string) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT
+				i.indexrelid::regclass::text,
+				pg_get_indexdef(i.indexrelid)
+			FROM pg_index i
+			WHERE i.indrelid = $1::regclass
+				AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)`, table)
+		if err != nil {
+			return err
+		}
+		steps := []string{`SET LOCAL maintenance_work_mem = '512MB'`, statement}
+		var name, definition string
+		_, err = pgx.ForEachRow(rows, []any{&name, &definition}, func() error {
+			steps = append(slices.Insert(steps, 0, "DROP INDEX "+name), definition)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, sql := range steps {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("%.40s: %w", sql, err)
+			}
+		}
+		return nil
+	})
 }
 
 // write writes the clients that a roster of n lacks.
