@@ -71,16 +71,9 @@ func (s *Store) Clients(ctx context.Context, f Filter) (page []Client, next stri
 	if limit <= 0 {
 		limit = 50
 	}
-	where, params, err := s.conditions(ctx, f)
+	where, params, err := s.conditions(ctx, f, limit+1)
 	if err != nil {
 		return nil, "", err
-	}
-	if f.Cursor != "" {
-		var after string
-		if after, params, err = f.after(params); err != nil {
-			return nil, "", err
-		}
-		where = append(where, after)
 	}
 	params = append(params, limit+1)
 	sql := fmt.Sprintf(`SELECT %s FROM clients c WHERE %s ORDER BY %s LIMIT $%d`,
@@ -102,7 +95,7 @@ func (s *Store) Clients(ctx context.Context, f Filter) (page []Client, next stri
 
 // Count tells how many clients the filter selects, and does not count beyond most: then more is true.
 func (s *Store) Count(ctx context.Context, f Filter, most int) (n int, more bool, err error) {
-	where, params, err := s.conditions(ctx, f.inRosterOrder())
+	where, params, err := s.conditions(ctx, f.inRosterOrder(), most+1)
 	if err != nil {
 		return 0, false, err
 	}
@@ -139,29 +132,49 @@ func (f Filter) InsertClients(ctx context.Context, tx pgx.Tx, table, columns str
 }
 
 func (f Filter) inRosterOrder() Filter {
-	f.Sort, f.Descending = "", false
+	f.Sort, f.Descending, f.Cursor = "", false, ""
 	return f
 }
 
-// mostFound is how many clients a search or a time may select that are then looked for by their ids.
-const mostFound = 5000
+const (
+	// mostFound is how many clients a search or a time may select that are then looked for by their ids.
+	mostFound = 5000
+	// nearby is how many of the next clients are looked at before an index of words is asked.
+	nearby = 2000
+	// A word that more than this part of them has is looked for among those whom an index finds by the others.
+	commonShare = 3
+)
 
-// conditions is Filter.conditions for a page. How many clients a word begins the planner does not know, nor that
-// those of one time were imported together: for a few it may read all of the roster. So it is told which clients they
-// are, unless they are so many that a page of them is seldom far.
-func (s *Store) conditions(ctx context.Context, f Filter) ([]string, []any, error) {
-	where, params := f.conditions(nil)
-	few := Filter{}
-	if strings.TrimSpace(f.Query) != "" {
-		few.Query = f.Query
-	}
-	if f.Sort != SortChanged {
-		few.From, few.Until = f.From, f.Until
-	}
+// conditions is Filter.conditions for a page of so many clients behind the filter's cursor. How many clients a word begins
+// the planner does not know, nor that those of one time were imported together: for a few it may read all of the
+// roster, and for many an index gathers them all. So it is told which clients they are, unless they are so many that a page
+// of them is seldom far.
+func (s *Store) conditions(ctx context.Context, f Filter, page int) (where []string, params []any, err error) {
+	few := f.selective()
 	if few == (Filter{}) {
-		return where, params, nil
+		where, params = f.conditions(nil)
+		return f.behind(where, params)
+	}
+	rest := f
+	if rest.Query = ""; f.Sort != SortChanged {
+		rest.From, rest.Until = time.Time{}, time.Time{}
 	}
 	which, of := few.conditions([]any{mostFound + 1})
+	if words := searchTerms(f.Query); len(words) > 0 {
+		n, counts, ids, err := s.look(ctx, rest, few, words)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n < nearby || len(ids) >= page { // That was all of them, or enough.
+			return []string{"c.id = ANY ($1)"}, []any{ids}, nil
+		}
+		if rare, common := parted(words, counts, n); len(rare) > 0 && len(common) > 0 {
+			few.Query = strings.Join(rare, " ")
+			which, of = few.conditions([]any{mostFound + 1})
+			of = append(of, searchQuery(strings.Join(common, " ")))
+			which = append(which, fmt.Sprintf("ts_match_vq(c.search, $%d::tsquery)", len(of)))
+		}
+	}
 	rows, err := s.DB.Query(ctx, fmt.Sprintf(`SELECT c.id FROM clients c WHERE %s LIMIT $1`, strings.Join(which, " AND ")), append([]any{planned}, of...)...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("search clients: %w", err)
@@ -171,13 +184,82 @@ func (s *Store) conditions(ctx context.Context, f Filter) ([]string, []any, erro
 		return nil, nil, fmt.Errorf("search clients: %w", err)
 	}
 	if len(found) > mostFound {
+		where, params = f.conditions(nil)
+		return f.behind(where, params)
+	}
+	where, params = rest.conditions([]any{found})
+	return f.behind(append(where, "c.id = ANY ($1)"), params)
+}
+
+// selective is the part of the filter by which few clients may be found, and the planner does not know how many.
+func (f Filter) selective() (few Filter) {
+	if strings.TrimSpace(f.Query) != "" {
+		few.Query = f.Query
+	}
+	if f.Sort != SortChanged {
+		few.From, few.Until = f.From, f.Until
+	}
+	return few
+}
+
+// look tells of the next clients behind the filter's cursor how many there are, up to nearby; how many of them have each of
+// the words; and which are selected by all.
+func (s *Store) look(ctx context.Context, rest, few Filter, words []string) (n int, counts []int, ids []uuid.UUID, err error) {
+	where, params := rest.conditions(nil)
+	if where, params, err = rest.behind(where, params); err != nil {
+		return 0, nil, nil, err
+	}
+	hits, numbers := make([]string, len(words)), make([]string, len(words))
+	for i, word := range words {
+		params = append(params, searchQuery(word))
+		hits[i] = fmt.Sprintf("ts_match_vq(c.search, $%d::tsquery)", len(params))
+		numbers[i] = fmt.Sprintf("count(*) FILTER (WHERE hit[%d])", i+1)
+	}
+	few.Query = ""
+	within, params := few.conditions(params)
+	params = append(params, nearby)
+	sql := fmt.Sprintf(`
+		WITH near AS MATERIALIZED (
+			SELECT
+				c.id,
+				ARRAY[%s] AS hit,
+				%s AS within
+			FROM clients c
+			WHERE %s
+			ORDER BY %s
+			LIMIT $%d
+		)
+		SELECT
+			count(*),
+			ARRAY[%s],
+			array_agg(id) FILTER (WHERE within AND true = ALL (hit))
+		FROM near`, strings.Join(hits, ", "), strings.Join(within, " AND "), strings.Join(where, " AND "), rest.order(), len(params),
+		strings.Join(numbers, ", "))
+	if err := s.DB.QueryRow(ctx, sql, append([]any{planned}, params...)...).Scan(&n, &counts, &ids); err != nil {
+		return 0, nil, nil, fmt.Errorf("search the next clients: %w", err)
+	}
+	return n, counts, ids, nil
+}
+
+// parted tells the words that few of n clients have from those that many have.
+func parted(words []string, counts []int, n int) (rare, common []string) {
+	for i, word := range words {
+		if counts[i]*commonShare > n {
+			common = append(common, word)
+		} else {
+			rare = append(rare, word)
+		}
+	}
+	return rare, common
+}
+
+// behind adds the condition that selects what comes after the filter's cursor, if it has one.
+func (f Filter) behind(where []string, params []any) ([]string, []any, error) {
+	if f.Cursor == "" {
 		return where, params, nil
 	}
-	if f.Query = ""; f.Sort != SortChanged {
-		f.From, f.Until = time.Time{}, time.Time{}
-	}
-	where, params = f.conditions([]any{found})
-	return append(where, "c.id = ANY ($1)"), params, nil
+	after, params, err := f.after(params)
+	return append(where, after), params, err
 }
 
 // conditions says which clients c the filter selects, as SQL over params, which it extends.

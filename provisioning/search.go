@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -78,10 +79,23 @@ func firstRunes(s string, n int) string {
 	return s
 }
 
+// searchTerms returns the words that a client must have the beginnings of, each once: one that begins another says nothing.
+func searchTerms(typed string) []string {
+	words := searchWords(firstRunes(typed, 500))
+	slices.Sort(words)
+	terms := words[:0]
+	for i, word := range words {
+		if i+1 == len(words) || !strings.HasPrefix(words[i+1], word) {
+			terms = append(terms, word)
+		}
+	}
+	return terms
+}
+
 // searchQuery finds clients of whose words each of the typed ones begins one, as text of a tsquery; it
 // is empty, and finds none, if no word was typed.
 func searchQuery(typed string) string {
-	words := searchWords(firstRunes(typed, 500))
+	words := searchTerms(typed)
 	for i, word := range words {
 		words[i] = "'" + word + "':*" // Letters and digits: there is nothing to escape.
 	}

@@ -327,6 +327,7 @@ func (r *rosterOfConsole) pages() []kindOfPage {
 		{"one client", func() string { return "/admin/clients/" + r.clients[rand.IntN(len(r.clients))].String() }}, //nolint:gosec // as above
 		{"search: a word of many", search(func() string { return one(strings.Fields(trades)...) })},
 		{"search: a beginning of many", search(func() string { return one(strings.Fields(trades)...)[:2] })},
+		{"search: a beginning of all", search(func() string { return one("acct", "own", "client", "k") })},
 		{"search: three words", search(func() string {
 			return one(strings.Fields(manners)...) + " " + one(strings.Fields(trades)...) + " " + one(strings.Fields(towns)...)
 		})},
