@@ -150,6 +150,10 @@ const (
 // roster, and for many an index gathers them all. So it is told which clients they are, unless they are so many that a page
 // of them is seldom far.
 func (s *Store) conditions(ctx context.Context, f Filter, page int) (where []string, params []any, err error) {
+	alone := Filter{Import: f.Import, Sort: f.Sort, Descending: f.Descending, Limit: f.Limit, Cursor: f.Cursor}
+	if f == alone && f.Import != uuid.Nil && f.rosterOrder() {
+		return s.imported(ctx, f, page)
+	}
 	few := f.selective()
 	if few == (Filter{}) {
 		where, params = f.conditions(nil)
@@ -190,6 +194,34 @@ func (s *Store) conditions(ctx context.Context, f Filter, page int) (where []str
 	where, params = rest.conditions([]any{found})
 	return f.behind(append(where, "c.id = ANY ($1)"), params)
 }
+
+// imported are the clients of a page that shows an import and nothing else, in the order of the roster. They may stand behind
+// all others, whom a join in that order would read first.
+func (s *Store) imported(ctx context.Context, f Filter, page int) ([]string, []any, error) {
+	where, params, err := f.behind([]string{"c.import_id = $1"}, []any{f.Import})
+	if err != nil {
+		return nil, nil, err
+	}
+	params = append(params, page)
+	rows, err := s.DB.Query(ctx, fmt.Sprintf(`
+		SELECT c.id
+		FROM (SELECT import_id, client_id AS id FROM import_clients) c
+		WHERE %s
+			AND EXISTS (SELECT FROM clients WHERE id = c.id OFFSET 0)
+		ORDER BY %s
+		LIMIT $%d`, strings.Join(where, " AND "), f.order(), len(params)), append([]any{planned}, params...)...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the clients of an import: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the clients of an import: %w", err)
+	}
+	return []string{"c.id = ANY ($1)"}, []any{ids}, nil
+}
+
+// rosterOrder reports whether clients come in the order in which they came into the roster.
+func (f Filter) rosterOrder() bool { return f.Sort == "" || f.Sort == SortImported }
 
 // selective is the part of the filter by which few clients may be found, and the planner does not know how many.
 func (f Filter) selective() (few Filter) {

@@ -193,24 +193,21 @@ func (r *rosterOfConsole) grow(ctx context.Context, n, events int) error {
 // the time that writing them row by row does; those of constraints stay.
 func withoutIndexes(ctx context.Context, pool *pgxpool.Pool, table, statement string) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
-			SELECT
-				i.indexrelid::regclass::text,
-				pg_get_indexdef(i.indexrelid)
+		indexes, err := tx.Query(ctx, `
+			SELECT ARRAY[i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)]
 			FROM pg_index i
 			WHERE i.indrelid = $1::regclass
 				AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)`, table)
 		if err != nil {
 			return err
 		}
-		steps := []string{`SET LOCAL maintenance_work_mem = '512MB'`, statement}
-		var name, definition string
-		_, err = pgx.ForEachRow(rows, []any{&name, &definition}, func() error {
-			steps = append(slices.Insert(steps, 0, "DROP INDEX "+name), definition)
-			return nil
-		})
+		found, err := pgx.CollectRows(indexes, pgx.RowTo[[2]string])
 		if err != nil {
 			return err
+		}
+		steps := []string{`SET LOCAL maintenance_work_mem = '512MB'`, statement}
+		for _, index := range found {
+			steps = append(slices.Insert(steps, 0, "DROP INDEX "+index[0]), index[1])
 		}
 		for _, sql := range steps {
 			if _, err := tx.Exec(ctx, sql); err != nil {

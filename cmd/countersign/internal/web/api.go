@@ -77,6 +77,9 @@ func (s *Server) api(router *gin.Engine) huma.API {
 		"Delete a client with its history, links, mails and sealed grants", s.deleteClient,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusNoContent })
 	register(s, api, http.MethodGet, "/clients/{id}/events", admin.ScopeRead, "Read a client's history, newest first", s.listEvents)
+	register(s, api, http.MethodGet, "/clients/{id}/mails", admin.ScopeRead, "List the mails to a client's owner, newest first", s.listMails)
+	register(s, api, http.MethodGet, "/clients/{id}/mails/{mail}", admin.ScopeRead,
+		"Read a mail as the owner gets it, but for the secret of its link", s.readSentMail)
 	register(s, api, http.MethodPost, "/clients/{id}/link", admin.ScopeLinks, "Make a fresh invitation link to hand over", s.postLink,
 		func(o *huma.Operation) { o.DefaultStatus = http.StatusCreated })
 	register(s, api, http.MethodPost, "/clients/{id}/username", admin.ScopeWrite,
@@ -96,9 +99,12 @@ func (s *Server) api(router *gin.Engine) huma.API {
 	s.mailAPI(api)
 	s.bulkAPI(api)
 	s.mailListsAPI(api)
+	s.mailReportsAPI(api)
+	s.stationeryAPI(api)
 	s.auditAPI(api)
 	s.operatorsAPI(api)
 	s.keysAPI(api)
+	s.settingsAPI(api)
 	s.reconcileAPI(api)
 	describe(api.OpenAPI())
 	return api

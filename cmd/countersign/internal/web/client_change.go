@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -191,15 +192,15 @@ func (s *Server) endClient(c *gin.Context) error {
 }
 
 // clientMail finds a mail of a client that the address names.
-func (s *Server) clientMail(c *gin.Context) (client provisioning.Client, message notify.Message, err error) {
-	if client, err = s.Store.Client(c, c.Param("id")); err != nil {
+func (s *Server) clientMail(ctx context.Context, key, mail string) (client provisioning.Client, message notify.Message, err error) {
+	if client, err = s.Store.Client(ctx, key); err != nil {
 		return client, message, err
 	}
-	id, err := uuid.Parse(c.Param("mail"))
+	id, err := uuid.Parse(mail)
 	if err != nil {
 		return client, message, errNoRoute
 	}
-	messages, err := s.Mailer.Messages(c, client.ID)
+	messages, err := s.Mailer.Messages(ctx, client.ID)
 	if err != nil {
 		return client, message, err
 	}
@@ -211,9 +212,12 @@ func (s *Server) clientMail(c *gin.Context) (client provisioning.Client, message
 	return client, message, errNoRoute
 }
 
+// sender is whom owners see as the sender of a mail.
+func (s *Server) sender(l templates.Letterhead) string { return l.Agency + " <" + s.Mailer.From + ">" }
+
 // sentMail shows a mail as its owner got it.
 func (s *Server) sentMail(c *gin.Context) error {
-	client, m, err := s.clientMail(c)
+	client, m, err := s.clientMail(c, c.Param("id"), c.Param("mail"))
 	if err != nil {
 		return err
 	}
@@ -227,7 +231,7 @@ func (s *Server) sentMail(c *gin.Context) error {
 		ID:      client.ID.String(),
 		Name:    client.Name,
 		Mail:    messageOnPage(m),
-		From:    letterhead.Agency + " <" + s.Mailer.From + ">",
+		From:    s.sender(letterhead),
 		Preview: templates.MailPreview{
 			Address: "/admin/clients/" + client.ID.String() + "/mails/" + m.ID.String() + "/html", Subject: rendered.Subject, Text: rendered.Text,
 		},
@@ -236,7 +240,7 @@ func (s *Server) sentMail(c *gin.Context) error {
 
 // sentFrame answers with the HTML of a mail for the frame of sentMail.
 func (s *Server) sentFrame(c *gin.Context) error {
-	client, m, err := s.clientMail(c)
+	client, m, err := s.clientMail(c, c.Param("id"), c.Param("mail"))
 	if err != nil {
 		return err
 	}

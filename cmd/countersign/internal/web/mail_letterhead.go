@@ -119,7 +119,9 @@ func (s *Server) writeLetterhead(c *gin.Context) error {
 	use := page.Typed
 	page.Typed, page.Seen = typedLetterhead(use, c.PostForm), c.PostForm("seen")
 	if c.Query("do") == "save" {
-		err = s.keepLetterhead(c, page)
+		err = s.keepLetterhead(c, provisioning.Operator(operator(c).Email), page.Seen, func(l templates.Letterhead) templates.Letterhead {
+			return typedLetterhead(l, c.PostForm)
+		})
 	}
 	switch {
 	case err == nil && c.Query("do") == "save":
@@ -142,18 +144,18 @@ func (s *Server) writeLetterhead(c *gin.Context) error {
 	return s.showLetterhead(c, page, draft)
 }
 
-// keepLetterhead makes a page's letterhead the one that is used, unless somebody else has changed what the page
-// began with.
-func (s *Server) keepLetterhead(c *gin.Context, page templates.LetterheadPage) error {
-	err := s.Stationery.Change(c, provisioning.Operator(operator(c).Email), func(st *templates.Stationery) error {
-		typed := typedLetterhead(st.Letterhead, c.PostForm)
+// keepLetterhead makes what change makes of the letterhead the one that is used, unless somebody else has changed the one
+// that was seen; an empty name of that stands for any.
+func (s *Server) keepLetterhead(ctx context.Context, actor provisioning.Actor, was string, change func(templates.Letterhead) templates.Letterhead) error {
+	err := s.Stationery.Change(ctx, actor, func(st *templates.Stationery) error {
+		changed := change(st.Letterhead)
 		switch use := seenLetterhead(st.Letterhead); {
-		case use == seenLetterhead(typed):
+		case use == seenLetterhead(changed):
 			return errAsBefore
-		case use != page.Seen:
+		case was != "" && use != was:
 			return errSomebodyElse
 		}
-		st.Letterhead = typed
+		st.Letterhead = changed
 		return nil
 	})
 	if errors.Is(err, errAsBefore) {
@@ -203,14 +205,18 @@ func (s *Server) receiveLogo(c *gin.Context) (address string, err error) {
 func (s *Server) removeLogo(c *gin.Context) error { return s.putLogo(c, "") }
 
 func (s *Server) putLogo(c *gin.Context, address string) error {
-	err := s.Stationery.Change(c, provisioning.Operator(operator(c).Email), func(st *templates.Stationery) error {
-		st.LogoURL = address
-		return nil
-	})
-	if err != nil {
+	if err := s.setLogo(c, provisioning.Operator(operator(c).Email), address); err != nil {
 		return err
 	}
 	return s.toMail(c, "/letterhead", doneSaved)
+}
+
+// setLogo puts a picture that was saved on the letterhead, or none.
+func (s *Server) setLogo(ctx context.Context, actor provisioning.Actor, address string) error {
+	return s.Stationery.Change(ctx, actor, func(st *templates.Stationery) error {
+		st.LogoURL = address
+		return nil
+	})
 }
 
 // logo shows a picture to whoever has a mail with it. The address is made of what it shows, which never changes.

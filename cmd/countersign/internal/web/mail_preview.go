@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"compress/flate"
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -54,8 +55,8 @@ type previewed struct {
 }
 
 // preview writes the mail of a key: on the letterhead and with the text of the draft, or those in use.
-func (s *Server) preview(c *gin.Context, key templates.TextKey, draft url.Values) (p previewed, err error) {
-	v, err := s.Stationery.Current(c)
+func (s *Server) preview(ctx context.Context, key templates.TextKey, draft url.Values) (p previewed, err error) {
+	v, err := s.Stationery.Current(ctx)
 	if err != nil {
 		return p, err
 	}
@@ -72,7 +73,7 @@ func (s *Server) preview(c *gin.Context, key templates.TextKey, draft url.Values
 	address := url.URL{Path: "/admin/mail/preview/" + key.String()}
 	var mails *templates.Mails
 	if len(draft) == 0 || len(p.mistakes) > 0 {
-		if mails, err = s.Stationery.Mails(c, &v.ID); err == nil {
+		if mails, err = s.Stationery.Mails(ctx, &v.ID); err == nil {
 			p.Rendered, err = mails.Render(mails.Sample(key, s.Now()))
 		}
 	} else {

@@ -56,6 +56,12 @@ func (s *Server) source(st templates.Stationery, key templates.TextKey) string {
 	return s.Templates.BuiltinText(key)
 }
 
+// textOf is the text that is sent, and whether it is the agency's own.
+func (s *Server) textOf(st templates.Stationery, key templates.TextKey) (own bool, source string) {
+	_, own = st.Texts[key.String()]
+	return own, s.source(st, key)
+}
+
 // seen names what somebody begins to change, to notice that it has been changed when they come to an end.
 func seen(content string) string {
 	sum := sha256.Sum256([]byte(content))
@@ -64,8 +70,11 @@ func seen(content string) string {
 
 // typedText is what a browser sends of a text, with the ends of lines that texts have.
 func typedText(c *gin.Context) string {
-	text := strings.ReplaceAll(c.PostForm("source"), "\r\n", "\n")
-	return strings.TrimRight(text, "\n ") + "\n"
+	return plainText(c.PostForm("source"))
+}
+
+func plainText(sent string) string {
+	return strings.TrimRight(strings.ReplaceAll(sent, "\r\n", "\n"), "\n ") + "\n"
 }
 
 // mailText shows a text to be changed.
@@ -91,8 +100,7 @@ func (s *Server) textPage(c *gin.Context, key templates.TextKey) (templates.Mail
 	if err != nil {
 		return templates.MailTextPage{}, err
 	}
-	_, own := v.Content.Texts[key.String()]
-	source := s.source(v.Content, key)
+	own, source := s.textOf(v.Content, key)
 	return templates.MailTextPage{
 		Console: s.console(c), Key: key, Own: own, Source: source, Seen: seen(source), To: operator(c).Email,
 	}, nil
@@ -144,7 +152,7 @@ func (s *Server) writeText(c *gin.Context) error {
 	switch c.Query("do") {
 	case "reset":
 		page.Source = s.Templates.BuiltinText(key)
-		err = s.keepText(c, page)
+		err = s.keepText(c, provisioning.Operator(operator(c).Email), page.Key, page.Source, page.Seen)
 		if err == nil {
 			return s.toMail(c, "/texts/"+key.String(), doneReset)
 		}
@@ -153,7 +161,7 @@ func (s *Server) writeText(c *gin.Context) error {
 			page.Code = http.StatusUnprocessableEntity
 			break
 		}
-		err = s.keepText(c, page)
+		err = s.keepText(c, provisioning.Operator(operator(c).Email), page.Key, page.Source, page.Seen)
 		if err == nil {
 			return s.toMail(c, "/texts/"+key.String(), doneSaved)
 		}
@@ -172,18 +180,19 @@ func (s *Server) writeText(c *gin.Context) error {
 	return s.showPreview(c, page, url.Values{"source": {page.Source}})
 }
 
-// keepText makes a page's text the one that is sent, unless somebody else has changed what the page began with.
-func (s *Server) keepText(c *gin.Context, page templates.MailTextPage) error {
-	name := page.Key.String()
-	err := s.Stationery.Change(c, provisioning.Operator(operator(c).Email), func(st *templates.Stationery) error {
-		switch use := s.source(*st, page.Key); {
-		case use == page.Source:
+// keepText makes a text the one that is sent, unless somebody else has changed the one that was seen; an empty name of
+// that stands for any.
+func (s *Server) keepText(ctx context.Context, actor provisioning.Actor, key templates.TextKey, source, was string) error {
+	name := key.String()
+	err := s.Stationery.Change(ctx, actor, func(st *templates.Stationery) error {
+		switch use := s.source(*st, key); {
+		case use == source:
 			return errAsBefore
-		case seen(use) != page.Seen:
+		case was != "" && seen(use) != was:
 			return errSomebodyElse
 		}
-		st.Texts[name] = page.Source
-		if page.Source == s.Templates.BuiltinText(page.Key) {
+		st.Texts[name] = source
+		if source == s.Templates.BuiltinText(key) {
 			delete(st.Texts, name)
 		}
 		return nil

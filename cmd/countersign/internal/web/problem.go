@@ -69,6 +69,8 @@ func problems() []problem {
 		{notify.ErrUnknownPile, http.StatusBadRequest},
 		{errBadRequest, http.StatusBadRequest},
 		{notify.ErrNoReminder, http.StatusConflict},
+		{errSomebodyElse, http.StatusPreconditionFailed},
+		{notify.ErrStationery, http.StatusUnprocessableEntity},
 		{notify.ErrLogo, http.StatusUnprocessableEntity},
 		{provisioning.ErrRejected, http.StatusUnprocessableEntity},
 		{provisioning.ErrUploadTooLarge, http.StatusRequestEntityTooLarge},

@@ -50,6 +50,7 @@ func problemCodes() []problemCode {
 		{"request-running", http.StatusConflict, "The first request with this Idempotency-Key is being carried out. Send it again in a while.", []error{once.ErrRunning}},
 		{"answer-lost", http.StatusConflict, "The first request with this Idempotency-Key made its changes, and its answer was lost in a crash. Read how things stand, and do not send it again.", []error{once.ErrLost}},
 		{"client-changed", http.StatusPreconditionFailed, "The client is not what If-Match says. Read it again: the answer has its ETag.", []error{provisioning.ErrChanged}},
+		{"stationery-changed", http.StatusPreconditionFailed, "The text or the letterhead is not what If-Match says. Read it again: the answer has its ETag.", []error{errSomebodyElse}},
 		{"too-large", http.StatusRequestEntityTooLarge, "The body is larger than the operation takes.", nil},
 		{"media-type-unsupported", http.StatusUnsupportedMediaType, "The body is of a type that the operation does not take.", nil},
 		{"invalid", http.StatusUnprocessableEntity, "A value breaks a rule. errors says where, and what the rule is.", nil},
