@@ -74,12 +74,14 @@ func (p *tab) violations(scheme string) []string {
 // heaviest is how many bytes a page may cost who opens it for the first time, as they are transferred.
 const heaviest = 80 << 10
 
-// weigh holds the page to its weight, and tells by how much it moved while it came.
+// weigh holds the page to its weight, and tells when it was painted first, and by how much it moved while it came.
 func (p *tab) weigh(name string) {
 	p.t.Helper()
 	cost := run(p, chromedp.Evaluate[struct {
 		Bytes int
 		Shift float64
+		Paint float64
+		Moved []string
 	}](`(async () => {
 		const files = performance.getEntries().filter((e) => e.entryType === "navigation" || e.entryType === "resource" && !["fetch", "xmlhttprequest", "eventsource", "iframe"].includes(e.initiatorType));
 		const shifts = await new Promise((done) => {
@@ -88,10 +90,12 @@ func (p *tab) weigh(name string) {
 		});
 		return {
 			bytes: files.reduce((sum, e) => sum + e.encodedBodySize + 300, 0), // 300 as browsers count headers
+			paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0,
+			moved: shifts.filter((e) => !e.hadRecentInput).flatMap((e) => e.sources.map((s) => s.node?.outerHTML?.slice(0, 120) ?? "")),
 			shift: shifts.filter((e) => !e.hadRecentInput).reduce((sum, e) => sum + e.value, 0),
 		};
 	})()`, chromedp.EvalAwaitPromise))
-	p.t.Logf("%s weighs %d bytes, shifts by %.4f", name, cost.Bytes, cost.Shift)
+	p.t.Logf("%s weighs %d bytes, is painted after %.0f ms, shifts by %.4f %q", name, cost.Bytes, cost.Paint, cost.Shift, cost.Moved)
 	if cost.Bytes > heaviest {
 		p.t.Errorf("%s weighs %d bytes, %d are allowed", name, cost.Bytes, heaviest)
 	}
