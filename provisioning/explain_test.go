@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,21 +18,25 @@ import (
 	"github.com/countersign/countersign/provisioning"
 )
 
-// recorder keeps what was asked last.
+// recorder keeps what was asked.
 type recorder struct {
 	*pgxpool.Conn
 
+	asked []question
+}
+
+type question struct {
 	sql  string
 	args []any
 }
 
 func (r *recorder) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r.sql, r.args = sql, args
+	r.asked = append(r.asked, question{sql, args})
 	return r.Conn.Query(ctx, sql, args...) //nolint:rowserrcheck // The caller does.
 }
 
 func (r *recorder) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	r.sql, r.args = sql, args
+	r.asked = append(r.asked, question{sql, args})
 	return r.Conn.QueryRow(ctx, sql, args...)
 }
 
@@ -40,14 +45,15 @@ func literal(arg any) string {
 	switch v := arg.(type) {
 	case int, int64:
 		return fmt.Sprint(v)
-	case []uuid.UUID:
-		ids := make([]string, len(v))
-		for i, id := range v {
-			ids[i] = id.String()
-		}
-		return "'{" + strings.Join(ids, ",") + "}'"
 	case time.Time:
 		return "'" + v.Format(time.RFC3339Nano) + "'"
+	}
+	if list := reflect.ValueOf(arg); list.Kind() == reflect.Slice {
+		words := make([]string, list.Len())
+		for i := range words {
+			words[i] = fmt.Sprint(list.Index(i))
+		}
+		return "'{" + strings.Join(words, ",") + "}'"
 	}
 	return "'" + strings.ReplaceAll(fmt.Sprint(arg), "'", "''") + "'"
 }
@@ -80,6 +86,7 @@ func TestPlans(t *testing.T) {
 	r := &recorder{Conn: conn}
 	store := &provisioning.Store{DB: r}
 	id := ask[uuid.UUID](t, o, `SELECT id FROM clients WHERE ref = 'ACME-10000'`)
+	first := ask[uuid.UUID](t, o, `SELECT id FROM imports`)
 	list := func(f provisioning.Filter) func() error {
 		return func() error {
 			_, _, err := store.Clients(t.Context(), f)
@@ -133,6 +140,11 @@ func TestPlans(t *testing.T) {
 			_, _, err := store.Imports(t.Context(), "", 50)
 			return err
 		},
+		"a page of an import": list(provisioning.Filter{Import: first}),
+		"who is mailed no more": func() error {
+			_, _, err := store.Suppressed(t.Context(), "", 50)
+			return err
+		},
 		"the referrals": func() error {
 			_, _, err := store.OpenReferrals(t.Context(), "", 50)
 			return err
@@ -154,16 +166,28 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// check plans what was asked last anew, and refuses a plan that reads everything, or more rows for nothing than most.
+// check plans anew what was asked since it was called last, and refuses a plan that reads everything, or more rows for
+// nothing than most.
 func (r *recorder) check(t *testing.T, name string, most int) {
+	t.Helper()
+	if len(r.asked) == 0 {
+		t.Errorf("%s asks nothing", name)
+	}
+	for _, q := range r.asked {
+		q.check(t, r.Conn, name, most)
+	}
+	r.asked = nil
+}
+
+func (q question) check(t *testing.T, conn *pgxpool.Conn, name string, most int) {
 	t.Helper()
 	sequential := regexp.MustCompile(`Seq Scan on (clients|events)`)
 	modes := []string{"force_custom_plan", "force_generic_plan"}
-	if len(r.args) > 0 && r.args[0] == pgx.QueryExecModeCacheDescribe {
-		modes, r.args = modes[:1], r.args[1:]
+	if len(q.args) > 0 && q.args[0] == pgx.QueryExecModeCacheDescribe {
+		modes, q.args = modes[:1], q.args[1:]
 	}
 	literals := []string{}
-	for _, arg := range r.args {
+	for _, arg := range q.args {
 		literals = append(literals, literal(arg))
 	}
 	execute := "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE asked"
@@ -171,7 +195,7 @@ func (r *recorder) check(t *testing.T, name string, most int) {
 		execute += "(" + strings.Join(literals, ", ") + ")"
 	}
 	for _, mode := range modes {
-		plan := explain(t, r.Conn, mode, "PREPARE asked AS "+r.sql, execute)
+		plan := explain(t, conn, mode, "PREPARE asked AS "+q.sql, execute)
 		if sequential.MatchString(plan) {
 			t.Errorf("%s (%s) reads everything:\n%s", name, mode, plan)
 		}
@@ -264,6 +288,9 @@ func TestFilterPlans(t *testing.T) {
 		"no tag":        {Tag: "none"},
 		"a search":      {Query: "acm"},
 		"a rare search": {Query: "r7777"},
+		"two words":     {Query: "acme r9999"},
+		"search in tag": {Query: "acme", Tag: "rare"},
+		"and in stage":  {Query: "acme", Stage: provisioning.StageImported},
 		"an import":     {Import: imported},
 		"no import":     {Import: uuid.New()},
 		"paused":        {Paused: &yes},

@@ -165,7 +165,7 @@ func (s *Store) conditions(ctx context.Context, f Filter, page int) (where []str
 	}
 	which, of := few.conditions([]any{mostFound + 1})
 	if words := searchTerms(f.Query); len(words) > 0 {
-		n, counts, ids, err := s.look(ctx, rest, few, words)
+		n, counts, ids, err := s.look(ctx, rest, few, words, page)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -235,8 +235,8 @@ func (f Filter) selective() (few Filter) {
 }
 
 // look tells of the next clients behind the filter's cursor how many there are, up to nearby; how many of them have each of
-// the words; and which are selected by all.
-func (s *Store) look(ctx context.Context, rest, few Filter, words []string) (n int, counts []int, ids []uuid.UUID, err error) {
+// the words; and which are selected by all, the first that make a page.
+func (s *Store) look(ctx context.Context, rest, few Filter, words []string, page int) (n int, counts []int, ids []uuid.UUID, err error) {
 	where, params := rest.conditions(nil)
 	if where, params, err = rest.behind(where, params); err != nil {
 		return 0, nil, nil, err
@@ -249,7 +249,7 @@ func (s *Store) look(ctx context.Context, rest, few Filter, words []string) (n i
 	}
 	few.Query = ""
 	within, params := few.conditions(params)
-	params = append(params, nearby)
+	params = append(params, nearby, page)
 	sql := fmt.Sprintf(`
 		WITH near AS MATERIALIZED (
 			SELECT
@@ -264,9 +264,10 @@ func (s *Store) look(ctx context.Context, rest, few Filter, words []string) (n i
 		SELECT
 			count(*),
 			ARRAY[%s],
-			array_agg(id) FILTER (WHERE within AND true = ALL (hit))
-		FROM near`, strings.Join(hits, ", "), strings.Join(within, " AND "), strings.Join(where, " AND "), rest.order(), len(params),
-		strings.Join(numbers, ", "))
+			(array_agg(id ORDER BY place) FILTER (WHERE within AND true = ALL (hit)))[1:$%d]
+		FROM (SELECT *, row_number() OVER () AS place FROM near) near`,
+		strings.Join(hits, ", "), strings.Join(within, " AND "), strings.Join(where, " AND "), rest.order(), len(params)-1,
+		strings.Join(numbers, ", "), len(params))
 	if err := s.DB.QueryRow(ctx, sql, append([]any{planned}, params...)...).Scan(&n, &counts, &ids); err != nil {
 		return 0, nil, nil, fmt.Errorf("search the next clients: %w", err)
 	}

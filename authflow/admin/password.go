@@ -60,22 +60,27 @@ func (s *Store) checkPassword(ctx context.Context, password provisioning.Secret,
 // confirm asks somebody who is signed in for the password once more, before what a borrowed session must not do. It
 // returns ErrPresentPassword or a *ThrottledError.
 func (s *Store) confirm(ctx context.Context, o Operator, password provisioning.Secret, v Visitor) error {
+	_, err := s.presentHash(ctx, o, password, v)
+	return err
+}
+
+// presentHash is confirm for whoever has to know later that it was this password.
+func (s *Store) presentHash(ctx context.Context, o Operator, password provisioning.Secret, v Visitor) (hash string, err error) {
 	if err := s.admit(o.Email, v.Address); err != nil {
-		return err
+		return "", err
 	}
-	var hash string
 	if err := s.DB.QueryRow(ctx, `SELECT password_hash FROM operators WHERE id = $1`, o.ID).Scan(&hash); err != nil {
-		return fmt.Errorf("check the password: %w", err)
+		return "", fmt.Errorf("check the password: %w", err)
 	}
 	match, err := s.checkPassword(ctx, password, hash)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !match {
-		return ErrPresentPassword
+		return "", ErrPresentPassword
 	}
 	s.byEmail.forget(emailKey(o.Email))
-	return nil
+	return hash, nil
 }
 
 // SetPassword gives an operator, given by address or id, another password and ends all sessions and unused links of
@@ -97,7 +102,8 @@ func (s *Store) SetPassword(ctx context.Context, who string, password provisioni
 // ChangePassword is SetPassword by the operator, who knows the present password. The session of the token goes on. It
 // returns ErrPresentPassword, ErrPassword or a *ThrottledError.
 func (s *Store) ChangePassword(ctx context.Context, o Operator, session, present, password provisioning.Secret, v Visitor) error {
-	if err := s.confirm(ctx, o, present, v); err != nil {
+	was, err := s.presentHash(ctx, o, present, v)
+	if err != nil {
 		return err
 	}
 	hash, err := s.hashPassword(ctx, password)
@@ -108,6 +114,14 @@ func (s *Store) ChangePassword(ctx context.Context, o Operator, session, present
 		o, err := lockOperator(ctx, tx, o.ID.String())
 		if err != nil {
 			return err
+		}
+		// It may have been reset since it was compared.
+		var same bool
+		if err := tx.QueryRow(ctx, `SELECT password_hash = $2 FROM operators WHERE id = $1`, o.ID, was).Scan(&same); err != nil {
+			return fmt.Errorf("check the password: %w", err)
+		}
+		if !same {
+			return ErrPresentPassword
 		}
 		return setPassword(ctx, tx, o, hash, session, o.actor())
 	})

@@ -202,9 +202,16 @@ func record(ctx context.Context, tx pgx.Tx, action string, actor provisioning.Ac
 // life is how long a job that has ended can be looked at and undone.
 const life = 90 * 24 * time.Hour
 
-// Sweep forgets jobs that ended long ago.
+// Sweep forgets jobs that ended long ago. One that is being undone stays as long as the job that undoes it.
 func (b *Jobs) Sweep(ctx context.Context) error {
-	_, err := b.DB.Exec(ctx, `DELETE FROM bulk_jobs WHERE ended_at < now() - $1::interval`, life)
+	_, err := b.DB.Exec(ctx, `
+		DELETE FROM bulk_jobs j
+		WHERE j.ended_at < now() - $1::interval
+			AND NOT EXISTS (
+				SELECT FROM bulk_jobs u
+				WHERE u.undo_of = j.id
+					AND (u.ended_at IS NULL OR u.ended_at >= now() - $1::interval)
+			)`, life)
 	if err != nil {
 		return fmt.Errorf("forget old bulk jobs: %w", err)
 	}

@@ -410,3 +410,36 @@ func TestPreview(t *testing.T) {
 		t.Error(fmt.Sprint(p.Samples))
 	}
 }
+
+// TestSweep: what ended long ago is forgotten, but not while it is being undone.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	o := setup(t, 10)
+	sweep := func(left int) {
+		t.Helper()
+		if err := o.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := ask[int](t, o, `SELECT count(*) FROM bulk_jobs`)[0]; n != left {
+			t.Errorf("%d jobs are left, want %d", n, left)
+		}
+	}
+	const age = `UPDATE bulk_jobs SET created_at = created_at - interval '91 days', ended_at = ended_at - interval '91 days'`
+	tagged := o.work(t, o.start(t, bulk.Order{Action: bulk.ActionTag, Tag: "late"}).ID)
+	sweep(1)
+	o.exec(t, age)
+	undo, err := o.Undo(t.Context(), tagged.ID, ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sweep(2)
+	if done := o.work(t, undo.ID); done.State != bulk.StateDone || done.Changed != 10 {
+		t.Errorf("the undo ends as %+v", done)
+	}
+	if n := ask[int](t, o, `SELECT count(*) FROM clients WHERE tags @> '{late}'`)[0]; n > 0 {
+		t.Errorf("%d clients keep the tag", n)
+	}
+	sweep(2)
+	o.exec(t, age)
+	sweep(0)
+}
