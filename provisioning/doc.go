@@ -13,7 +13,8 @@
 //	Namer, Renamer  give usernames: slug, pattern, candidates; another one if it is taken     (username.go)
 //	Importer        merges a file into the roster in one transaction                            (import.go:
 //	                incoming.go stages the file, merge.go compares and writes, reject.go refuses, naming.go names)
-//	Uploads         keep a file while an operator looks at what it would do                     (upload.go)
+//	Uploads         keep a file while an operator looks at what it would do                     (upload.go),
+//	                and have a job import it, which tells how far it is                   (upload_order.go)
 //	Reconciler      compares the roster with the provider's list of accounts                 (reconcile.go)
 //	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go);

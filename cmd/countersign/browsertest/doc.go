@@ -24,11 +24,12 @@
 //	bulk_test.go         one thing done to many clients
 //	people_test.go       letting operators in, their second factor, their sessions
 //	rooms_test.go        mails that wait, settings, the doctor's report
+//	doors_test.go        who comes in by single sign-on, who may only look, and programs with their keys
 //	audit_test.go        who changed what
 //	keyboard_test.go     every page without a mouse
 //	screenshots_test.go  simulated owners at work, and the pictures of the README
 //
-// Where Chromium or axe-core (npm ci --prefix testdata/axe) is not installed the tests are skipped; they fail if COUNTERSIGN_TEST_REQUIRE_BROWSER is
-// set, so that a green run of a build server means that a browser has seen the pages. With
-// COUNTERSIGN_SCREENSHOTS set to a folder, every page that a test inspects is painted there.
+// Where Chromium or axe-core (npm ci --prefix testdata/axe) is not installed the tests are skipped; they fail if
+// COUNTERSIGN_TEST_REQUIRE_BROWSER is set, so that a green run of a build server means that a browser has seen the pages.
+// With COUNTERSIGN_SCREENSHOTS set to a folder, every page that a test inspects is painted there.
 package browsertest
