@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -49,7 +50,8 @@ func (r *Returns) OfClient(ctx context.Context, client uuid.UUID) ([]Return, err
 		LIMIT 100`, client)
 }
 
-// Read returns a mail that is kept, and what is to be read in it as plain text. It returns provisioning.ErrNotFound.
+// Read returns a mail that is kept, and what is to be read in it as plain text, but for the secrets of our links. It returns
+// provisioning.ErrNotFound.
 func (r *Returns) Read(ctx context.Context, id uuid.UUID) (Return, string, error) {
 	found, err := r.list(ctx, `WHERE r.id = $1`, id)
 	if err != nil {
@@ -63,7 +65,16 @@ func (r *Returns) Read(ctx context.Context, id uuid.UUID) (Return, string, error
 	if err != nil {
 		return Return{}, "", fmt.Errorf("read a returned mail: %w", err)
 	}
-	return found[0], bounce.Parse(bytes.NewReader(content)).Text, nil
+	return found[0], hideLinks(bounce.Parse(bytes.NewReader(content)).Text), nil
+}
+
+// hideLinks leaves out the secrets of the links of ours that an answer quotes: to read it is not to act as who got them.
+// They may be broken into lines, cut off at the end, or wrapped in the link of a guard.
+func hideLinks(text string) string {
+	const slash, fold = `(?:/|%2F|_)`, `[\s>|]*`
+	links := regexp.MustCompile(`(?i)(` + slash + `i` + slash + `)[a-z2-7](?:` + fold + `[a-z2-7]){15,31}|` +
+		`(` + slash + `enter` + slash + `)[\w-](?:` + fold + `[\w-]){15,42}`)
+	return links.ReplaceAllString(text, "${1}${2}"+notShown)
 }
 
 // PutAside notes that somebody has read a mail. The first one to do so is remembered. It returns provisioning.ErrNotFound.

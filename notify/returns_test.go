@@ -585,6 +585,32 @@ func TestReading(t *testing.T) {
 	}
 }
 
+// TestReadingTellsNoLink: whoever may read what people answer may not act as the owner, or as the operator, whose mail they quote.
+func TestReadingTellsNoLink(t *testing.T) {
+	t.Parallel()
+	b := openLetterbox(t)
+	const owners, operators = "r23tykmjyjghyrbawbv4xnul3a7cnzhg", "r9-_kmJYjghyrbawbv4xnul3a7cnzhgABCDEFGHIJK4"
+	got := b.take(t, mailTo(b.bounce(), "Subject: Re: Hello\r\n", "Is this real?\r\n"+
+		"> https://connect.example.com/i/"+owners+"/unsubscribe\r\n"+
+		"> https://connect.example.com/i/"+owners[:20]+"\r\n> "+owners[20:]+"\r\n"+
+		"> https://guard.example.com/?url=https%3A%2F%2Fconnect.example.com%2Fi%2F"+owners+"\r\n"+
+		"> https://connect.example.com/admin/enter/"+operators+"\r\n"+
+		"> https://connect.example.com/i/see-you\r\n"))
+	_, text, err := b.returns.Read(t.Context(), got.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `Is this real?
+> https://connect.example.com/i/only-in-the-mail/unsubscribe
+> https://connect.example.com/i/only-in-the-mail
+> https://guard.example.com/?url=https%3A%2F%2Fconnect.example.com%2Fi%2Fonly-in-the-mail
+> https://connect.example.com/admin/enter/only-in-the-mail
+> https://connect.example.com/i/see-you`
+	if diff := gocmp.Diff(want, text); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // TestPipeIsReadToItsEnd: the mail server that writes into it would take anything else for a failure.
 func TestPipeIsReadToItsEnd(t *testing.T) {
 	t.Parallel()
