@@ -20,10 +20,10 @@ type way struct {
 }
 
 const (
-	ownAccount  = "it is about the account of who is signed in"
-	hostMatter  = "it is for whoever runs the process, on its host"
-	wholeRoster = "a command and a program do it to one client by `bulk --client`, or by a file"
-	inSight     = "it is for eyes: commands and programs would write a file of many lines for it"
+	ownAccount = "it is about the account of who is signed in"
+	hostMatter = "it is for whoever runs the process, on its host"
+	onThePage  = "it takes what the owner wrote to decide; `bulk owner --client` gives the client another owner"
+	inSight    = "it is for eyes: commands and programs would write a file of many lines for it"
 )
 
 func ways() []way {
@@ -47,7 +47,7 @@ func ways() []way {
 		{"remind", "remind", "clients/:id/reminder/plan, clients/:id/reminder/send, clients/:id/reminder/skip", "POST /clients/{id}/reminder", ""},
 		{"lift an owner's no", "mail let-in", "clients/:id/opt-in, mail/suppressed/:id/let-in", "POST /clients/{id}/opt-in, POST /mail/suppressed/{id}/let-in", ""},
 		{"see who is mailed no more", "mail suppressed", "GET /admin/mail/suppressed", "GET /mail/suppressed", ""},
-		{"decide on whom an owner named", "", "mail/referrals/:id/accept, mail/referrals/:id/dismiss, clients/:id/referral/accept, clients/:id/referral/dismiss", "GET /referrals, POST /referrals/{id}/accept, POST /referrals/{id}/dismiss", wholeRoster},
+		{"decide on whom an owner named", "", "mail/referrals/:id/accept, mail/referrals/:id/dismiss, clients/:id/referral/accept, clients/:id/referral/dismiss", "GET /referrals, POST /referrals/{id}/accept, POST /referrals/{id}/dismiss", onThePage},
 		{"get a token", "", "", "POST /clients/{id}/token", "only programs need one: no person is to see it"},
 		{"see how mail stands", "mail status", "GET /admin/mail", "GET /mail", ""},
 		{"stop mail and let it go", "mail pause, mail resume", "mail/pause, mail/resume", "POST /mail/pause, POST /mail/resume", ""},

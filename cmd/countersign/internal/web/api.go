@@ -112,8 +112,10 @@ func (s *Server) api(router *gin.Engine) huma.API {
 
 // describe completes the document with what does not show in the type of a handler.
 func describe(doc *huma.OpenAPI) {
-	changes := doc.Paths["/clients/{id}"].Patch.RequestBody.Content
-	changes["application/merge-patch+json"] = changes["application/json"]
+	for _, path := range []string{"/clients/{id}", "/mail/letterhead"} {
+		changes := doc.Paths[path].Patch.RequestBody.Content
+		changes["application/merge-patch+json"] = changes["application/json"]
+	}
 	kind := doc.Components.Schemas.Map()["ErrorModel"].Properties["type"]
 	kind.Description, kind.Default, kind.Examples = "What is wrong: it never changes, and programs go by it.", nil, nil
 	for _, c := range problemCodes() {
@@ -128,7 +130,7 @@ func sendsCSV(o *huma.Operation) {
 
 // takesMergePatch documents the proper type of the body, beside the general one.
 func takesMergePatch(o *huma.Operation) {
-	o.Description += " What the body does not name stays as it is; null clears it. The answer has the ETag of what the client is then."
+	o.Description += " What the body does not name stays as it is; null clears it. The answer has the ETag of what it is then."
 }
 
 // answers documents an answer that does not show in the type of a handler.

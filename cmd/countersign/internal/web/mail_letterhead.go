@@ -48,7 +48,7 @@ func letterheadFields() []string {
 func typedLetterhead(l templates.Letterhead, typed func(string) string) templates.Letterhead {
 	line := func(field string) string { return strings.TrimSpace(typed(field)) }
 	l.Agency, l.Support, l.Phrase = line("agency"), line("support"), line("phrase")
-	l.PostalAddress = strings.TrimSpace(strings.ReplaceAll(typed("postal_address"), "\r\n", "\n"))
+	l.PostalAddress = typedAddress(typed("postal_address"))
 	// These fields are never empty: what they begin with is no choice.
 	if colour := line("colour"); colour != (templates.LetterheadPage{}).Colour() || l.Colour != "" {
 		l.Colour = colour
@@ -57,6 +57,11 @@ func typedLetterhead(l templates.Letterhead, typed func(string) string) template
 		l.Language = language
 	}
 	return l
+}
+
+// typedAddress is a postal address with the ends of lines that it is kept with.
+func typedAddress(typed string) string {
+	return strings.TrimSpace(strings.ReplaceAll(typed, "\r\n", "\n"))
 }
 
 // seenLetterhead names a letterhead as seen does.

@@ -100,8 +100,8 @@ var (
 )
 
 func statusOf(err error) int {
-	const badText = "22021" // PostgreSQL stores no NUL and no broken UTF-8.
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == badText {
+	const badText, badJSON = "22021", "22P05" // PostgreSQL stores no NUL and no broken UTF-8.
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == badText || pg.Code == badJSON) {
 		return http.StatusBadRequest
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

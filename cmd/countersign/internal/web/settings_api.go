@@ -78,13 +78,15 @@ func (s *Server) readDoctor(ctx context.Context, _ *struct{}) (*doctorOutput, er
 }
 
 type doctorInput struct {
-	Body struct {
-		Plus bool `json:"plus,omitempty" doc:"also send two mails to the agency mailbox, to see whether plus addresses arrive; it takes up to two minutes"`
-	}
+	Body *plusBody // which may be left out
+}
+
+type plusBody struct {
+	Plus bool `json:"plus,omitempty" doc:"also send two mails to the agency mailbox, to see whether plus addresses arrive; it takes up to two minutes"`
 }
 
 func (s *Server) postDoctor(ctx context.Context, in *doctorInput) (*doctorOutput, error) {
-	if err := s.Doctor.Start(ctx, in.Body.Plus, actor(ctx)); err != nil {
+	if err := s.Doctor.Start(ctx, orZero(in.Body).Plus, actor(ctx)); err != nil {
 		return nil, err
 	}
 	return s.readDoctor(ctx, nil)

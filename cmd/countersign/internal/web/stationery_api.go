@@ -22,7 +22,7 @@ func (s *Server) stationeryAPI(api huma.API) {
 	register(s, api, http.MethodPost, "/mail/texts/{key}/preview", admin.ScopeRead,
 		"Show the mail that a text makes, filled in for nobody in particular", s.postPreview)
 	register(s, api, http.MethodGet, "/mail/letterhead", admin.ScopeRead, "Read the letterhead", s.readLetterhead)
-	register(s, api, http.MethodPatch, "/mail/letterhead", admin.ScopeWrite, "Change the letterhead", s.patchLetterhead)
+	register(s, api, http.MethodPatch, "/mail/letterhead", admin.ScopeWrite, "Change the letterhead by a JSON merge patch", s.patchLetterhead, takesMergePatch)
 	register(s, api, http.MethodPut, "/mail/letterhead/logo", admin.ScopeWrite, "Put a logo on the letterhead: PNG, JPEG or GIF", s.putLogoAPI)
 	register(s, api, http.MethodDelete, "/mail/letterhead/logo", admin.ScopeWrite, "Take the logo off the letterhead", s.deleteLogo)
 }
@@ -152,15 +152,23 @@ func (s *Server) setText(ctx context.Context, in TextInput, match MatchInput, ke
 	}
 	err = s.keepText(ctx, actor(ctx), key, source, match.was(now.ETag))
 	if err != nil {
-		return nil, withTag(err, now.ETag)
+		return nil, withTag(err, func() (string, error) {
+			theirs, err := s.readText(ctx, &in)
+			return orZero(theirs).ETag, err
+		})
 	}
 	return s.readText(ctx, &in)
 }
 
-// withTag tells that something is no longer what the program saw, with the ETag that it has now.
-func withTag(err error, tag string) error {
+// withTag tells that something is no longer what the program saw, with the ETag that it has now: it may have changed since
+// this request read it.
+func withTag(err error, now func() (string, error)) error {
 	if !errors.Is(err, errSomebodyElse) {
 		return err
+	}
+	tag, failed := now()
+	if failed != nil {
+		return failed
 	}
 	return &toldProblem{problemOf(err), http.Header{"Etag": {tag}}}
 }
@@ -183,9 +191,11 @@ func mistakesIn(err error, place string) error {
 type previewInput struct {
 	TextInput
 
-	Body struct {
-		Source *string `json:"source,omitempty" doc:"instead of the text that is sent"`
-	}
+	Body *draftBody // which may be left out
+}
+
+type draftBody struct {
+	Source *string `json:"source,omitempty" doc:"instead of the text that is sent"`
 }
 
 type previewOutput struct {
@@ -198,8 +208,8 @@ func (s *Server) postPreview(ctx context.Context, in *previewInput) (*previewOut
 		return nil, err
 	}
 	var draft map[string][]string
-	if in.Body.Source != nil {
-		draft = map[string][]string{"source": {plainText(*in.Body.Source)}}
+	if source := orZero(in.Body).Source; source != nil {
+		draft = map[string][]string{"source": {plainText(*source)}}
 	}
 	p, err := s.preview(ctx, key, draft)
 	if err != nil {
@@ -242,12 +252,12 @@ type letterheadPatch struct {
 	MatchInput
 
 	Body struct {
-		Agency        *string `json:"agency,omitempty"`
-		Colour        *string `json:"colour,omitempty"`
-		PostalAddress *string `json:"postal_address,omitempty"`
-		Support       *string `json:"support,omitempty"`
-		Phrase        *string `json:"phrase,omitempty"`
-		Language      *string `json:"language,omitempty"`
+		Agency        patch[string] `json:"agency,omitzero"`
+		Colour        patch[string] `json:"colour,omitzero"`
+		PostalAddress patch[string] `json:"postal_address,omitzero"`
+		Support       patch[string] `json:"support,omitzero"`
+		Phrase        patch[string] `json:"phrase,omitzero"`
+		Language      patch[string] `json:"language,omitzero"`
 	}
 }
 
@@ -258,12 +268,12 @@ func (s *Server) patchLetterhead(ctx context.Context, in *letterheadPatch) (*let
 	}
 	var wrong error
 	err = s.keepLetterhead(ctx, actor(ctx), in.was(now.ETag), func(l templates.Letterhead) templates.Letterhead {
-		for field, value := range map[*string]*string{
+		for field, value := range map[*string]patch[string]{
 			&l.Agency: in.Body.Agency, &l.Colour: in.Body.Colour, &l.PostalAddress: in.Body.PostalAddress,
 			&l.Support: in.Body.Support, &l.Phrase: in.Body.Phrase, &l.Language: in.Body.Language,
 		} {
-			if value != nil {
-				*field = strings.TrimSpace(*value)
+			if value.given {
+				*field = typedAddress(value.value)
 			}
 		}
 		wrong = l.Validate()
@@ -273,7 +283,10 @@ func (s *Server) patchLetterhead(ctx context.Context, in *letterheadPatch) (*let
 	case wrong != nil && err != nil && !errors.Is(err, errSomebodyElse):
 		return nil, mistakesIn(wrong, "body")
 	case err != nil:
-		return nil, withTag(err, now.ETag)
+		return nil, withTag(err, func() (string, error) {
+			theirs, err := s.readLetterhead(ctx, nil)
+			return orZero(theirs).ETag, err
+		})
 	}
 	return s.readLetterhead(ctx, nil)
 }

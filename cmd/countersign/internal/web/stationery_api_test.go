@@ -67,6 +67,8 @@ func TestTextsByAPI(t *testing.T) {
 	if back, _ := read(); back.Own || back.Source != builtin.Source {
 		t.Errorf("afterwards it is %+v", back)
 	}
+	program.call(t, http.MethodPost, "/mail/texts/thanks.en/preview", "").has(t, http.StatusOK)
+	program.call(t, http.MethodPut, "/mail/texts/thanks.en", `{"source": "Subject: Thanks\n\nA\u0000 {organization}\n"}`).problem(t, http.StatusBadRequest)
 	for _, key := range []string{"nothing", "thanks.xx", "thanks"} {
 		program.call(t, http.MethodGet, "/mail/texts/"+key, "").has(t, http.StatusNotFound)
 	}
@@ -100,6 +102,20 @@ func TestLetterheadByAPI(t *testing.T) {
 	if len(refused.Errors) != 1 || refused.Errors[0].Location != "body.colour" {
 		t.Errorf("%+v", refused)
 	}
+	program.call(t, http.MethodPatch, "/mail/letterhead", `{"support": "\u0000"}`).problem(t, http.StatusBadRequest)
+	var address struct {
+		Postal string `json:"postal_address"`
+		Phrase string
+	}
+	program.call(t, http.MethodPatch, "/mail/letterhead", `{"postal_address": "1 Road\r\nTown", "phrase": "blue"}`).has(t, http.StatusOK).into(t, &address)
+	if address.Postal != "1 Road\nTown" || address.Phrase != "blue" { // as a form has it, so that saving it there changes nothing
+		t.Errorf("%q", address)
+	}
+	program.call(t, http.MethodPatch, "/mail/letterhead", `{"phrase": null}`, "Content-Type", "application/merge-patch+json").has(t, http.StatusOK).into(t, &address)
+	if address.Phrase != "" || address.Postal == "" {
+		t.Errorf("%q", address)
+	}
+	program.call(t, http.MethodPatch, "/mail/letterhead", `{"agency": null}`).has(t, http.StatusUnprocessableEntity)
 	program.call(t, http.MethodPut, "/mail/letterhead/logo", "no picture", "Content-Type", "application/octet-stream").has(t, http.StatusUnprocessableEntity)
 	program.call(t, http.MethodPut, "/mail/letterhead/logo", string(picture(t)), "Content-Type", "application/octet-stream").has(t, http.StatusOK).into(t, &l)
 	if !strings.HasPrefix(l.LogoURL, b.PublicURL) {
@@ -136,6 +152,7 @@ func TestSettingsByAPI(t *testing.T) {
 	if !report.Plus || report.EndedAt != nil || !strings.HasPrefix(report.Actor, "key ") {
 		t.Errorf("while it is at work: %+v", report)
 	}
+	program.call(t, http.MethodPost, "/doctor", "").has(t, http.StatusAccepted)
 	doctor.end()
 	program.call(t, http.MethodGet, "/doctor", "").has(t, http.StatusOK).into(t, &report)
 	if report.EndedAt == nil || len(report.Checks) != 1 || report.Checks[0].Status != "fail" || report.Checks[0].Cure != "start it" {
