@@ -80,6 +80,9 @@ type Flow struct {
 // ErrNoProvider is returned by Begin and Again while no app at the provider is set up.
 var ErrNoProvider = errors.New("no app at the provider is set up: set COUNTERSIGN_OAUTH_CLIENT_ID and COUNTERSIGN_OAUTH_CLIENT_SECRET")
 
+// ErrOtherRoute is returned by Begin and Again if it is no longer the owner who is to consent.
+var ErrOtherRoute = errors.New("the owner is not asked to consent any more")
+
 // Walk is a consent that has begun: where to send the owner, and what their browser must keep.
 type Walk struct {
 	Consent      uuid.UUID
@@ -88,13 +91,22 @@ type Walk struct {
 }
 
 // Begin starts a consent for an invitation's token and moves the client to started. It returns
-// ErrLinkUnknown, ErrLinkExpired, ErrLinkSpent or ErrNoProvider.
+// ErrLinkUnknown, ErrLinkExpired, ErrLinkSpent, ErrOtherRoute or ErrNoProvider.
 func (f *Flow) Begin(ctx context.Context, token string) (Walk, error) {
 	inv, err := f.Links.Find(ctx, token)
 	if err != nil {
 		return Walk{}, err
 	}
-	return f.begin(ctx, inv)
+	if inv.Route != provisioning.RouteOwner {
+		return Walk{}, ErrOtherRoute
+	}
+	return f.begin(ctx, walker{inv.ClientID, &inv.ID, provisioning.ActorOwner})
+}
+
+// BeginAs starts a consent of an operator, who signs in as the Account Manager of a client: no invitation is spent by
+// it, and the provider always asks who signs in. It returns provisioning.ErrNotFound or ErrNoProvider.
+func (f *Flow) BeginAs(ctx context.Context, client uuid.UUID, actor provisioning.Actor) (Walk, error) {
+	return f.begin(ctx, walker{client, nil, actor})
 }
 
 // Again starts another consent for the invitation of an earlier one. It returns the errors of Begin.
@@ -103,10 +115,20 @@ func (f *Flow) Again(ctx context.Context, consent uuid.UUID) (Walk, error) {
 	if err != nil {
 		return Walk{}, err
 	}
-	return f.begin(ctx, inv)
+	if inv.Route != provisioning.RouteOwner {
+		return Walk{}, ErrOtherRoute
+	}
+	return f.begin(ctx, walker{inv.ClientID, &inv.ID, provisioning.ActorOwner})
 }
 
-func (f *Flow) begin(ctx context.Context, inv Invitation) (Walk, error) {
+// walker is who is to consent for a client.
+type walker struct {
+	client     uuid.UUID
+	invitation *uuid.UUID // whose link began it, if one did
+	actor      provisioning.Actor
+}
+
+func (f *Flow) begin(ctx context.Context, by walker) (Walk, error) {
 	if f.Provider == nil {
 		return Walk{}, ErrNoProvider
 	}
@@ -129,24 +151,24 @@ func (f *Flow) begin(ctx context.Context, inv Invitation) (Walk, error) {
 	// The client comes first: with the row of the consent, which refers to it, several who press at once
 	// would share a lock that each of them then has to have alone.
 	if _, err := provisioning.Advance(ctx, tx, provisioning.Change{
-		Client: inv.ClientID,
+		Client: by.client,
 		Event:  provisioning.EventStarted,
-		Actor:  provisioning.ActorOwner,
+		Actor:  by.actor,
 		To:     provisioning.StageStarted,
 	}); err != nil {
 		return Walk{}, err
 	}
 	var failedBefore bool
 	err = tx.QueryRow(ctx, `
-		INSERT INTO consents (id, client_id, invitation_id, state_hash, browser_hash, verifier, token_url, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		INSERT INTO consents (id, client_id, invitation_id, state_hash, browser_hash, verifier, token_url, created_at, expires_at, actor)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		RETURNING EXISTS (
 			SELECT FROM consents s
 			WHERE s.invitation_id = $3
 				AND s.outcome NOT IN ('connected', 'unavailable')
 		)`,
-		id, inv.ClientID, inv.ID, hashSecret(state), hashSecret(browser), sealed,
-		f.Provider.TokenURL(), f.Now(), f.Now().Add(ConsentLife)).Scan(&failedBefore)
+		id, by.client, by.invitation, hashSecret(state), hashSecret(browser), sealed,
+		f.Provider.TokenURL(), f.Now(), f.Now().Add(ConsentLife), by.actor).Scan(&failedBefore)
 	if err != nil {
 		return Walk{}, fmt.Errorf("begin consent: %w", err)
 	}
@@ -154,8 +176,8 @@ func (f *Flow) begin(ctx context.Context, inv Invitation) (Walk, error) {
 		return Walk{}, fmt.Errorf("begin consent: %w", err)
 	}
 	w := Walk{Consent: id, AuthorizeURL: f.Provider.AuthorizeURL(state, verifier), Browser: provisioning.Secret(browser)}
-	if failedBefore {
-		// The provider's session of whoever it was must not decide this attempt too.
+	if failedBefore || by.invitation == nil {
+		// The provider's session of whoever it was, or of the account before, must not decide this attempt too.
 		w.AuthorizeURL = withLogin(w.AuthorizeURL)
 	}
 	return w, nil
@@ -198,7 +220,8 @@ const mostParameter = 4 << 10
 type consent struct {
 	ID           uuid.UUID
 	ClientID     uuid.UUID
-	InvitationID uuid.UUID
+	InvitationID *uuid.UUID
+	Actor        provisioning.Actor
 	BrowserHash  []byte
 	Verifier     []byte
 	TokenURL     string
@@ -219,6 +242,7 @@ func (f *Flow) Callback(ctx context.Context, cb Callback) (uuid.UUID, Outcome, e
 			id,
 			client_id,
 			invitation_id,
+			actor,
 			browser_hash,
 			verifier,
 			token_url,
@@ -445,8 +469,9 @@ func (f *Flow) storeOnce(ctx context.Context, c consent, t provisioning.Tokens, 
 	if err := endIn(ctx, tx, c, ending{outcome: outcome, found: account}, change); err != nil {
 		return "", err
 	}
-	if outcome == OutcomeConnected {
-		if err := f.Inviter.Thank(ctx, tx, c.ClientID, c.InvitationID, account.Organization); err != nil {
+	// An owner who had a user added for us need not be told that we use it.
+	if outcome == OutcomeConnected && c.InvitationID != nil {
+		if err := f.Inviter.Thank(ctx, tx, c.ClientID, *c.InvitationID, account.Organization); err != nil {
 			return "", err
 		}
 	}
@@ -520,7 +545,7 @@ func (f *Flow) end(ctx context.Context, c consent, e ending, ch provisioning.Cha
 }
 
 func endIn(ctx context.Context, tx pgx.Tx, c consent, e ending, ch provisioning.Change) error {
-	ch.Client, ch.Actor = c.ClientID, provisioning.ActorOwner
+	ch.Client, ch.Actor = c.ClientID, c.Actor
 	if _, err := provisioning.Advance(ctx, tx, ch); err != nil {
 		return err
 	}
@@ -542,6 +567,8 @@ func endIn(ctx context.Context, tx pgx.Tx, c consent, e ending, ch provisioning.
 // Ending is what the page after a walk tells.
 type Ending struct {
 	Outcome           Outcome
+	Client            uuid.UUID
+	Actor             provisioning.Actor // who walked
 	ClientName        string
 	FoundOrganization string   // of the account that consented, if it came so far
 	Missing           []string // scopes asked for and not granted
@@ -564,13 +591,15 @@ func (f *Flow) Ending(ctx context.Context, id uuid.UUID, browser provisioning.Se
 			s.browser_hash,
 			s.claimed_at,
 			s.outcome,
+			s.client_id,
+			s.actor,
 			c.name,
 			coalesce(s.found_organization, ''),
 			s.missing_scopes
 		FROM consents s
 		JOIN clients c ON c.id = s.client_id
 		WHERE s.id = $1`, id,
-	).Scan(&hash, &claimed, &outcome, &e.ClientName, &e.FoundOrganization, &e.Missing)
+	).Scan(&hash, &claimed, &outcome, &e.Client, &e.Actor, &e.ClientName, &e.FoundOrganization, &e.Missing)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Ending{}, ErrLinkUnknown
 	}

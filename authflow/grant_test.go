@@ -388,7 +388,7 @@ func TestVerdictIsForOneClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // It is all that it can do.
-		v, err := b.Grants.Take(t.Context(), tx, grant.Consented{Client: c.id, Invitation: c.invitation, Tokens: tokensFor("c0de"), Account: a})
+		v, err := b.Grants.Take(t.Context(), tx, grant.Consented{Client: c.id, Invitation: &c.invitation, Tokens: tokensFor("c0de"), Account: a})
 		if err != nil {
 			t.Fatal(err)
 		}

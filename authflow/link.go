@@ -142,6 +142,8 @@ type Invitation struct {
 	ClientName  string
 	OwnerName   string
 	OwnerEmail  string
+	Username    string
+	Route       provisioning.Route
 	Stage       provisioning.Stage
 	Reason      *provisioning.Reason
 	ExpiresAt   time.Time
@@ -166,6 +168,8 @@ func (l *Links) find(ctx context.Context, where string, arg any) (Invitation, er
 			c.name,
 			c.owner_name,
 			c.owner_email,
+			c.username,
+			c.route,
 			c.stage,
 			c.reason,
 			i.expires_at,

@@ -197,7 +197,7 @@ func (s *shift) take(ctx context.Context, tx pgx.Tx, due []candidate) (claimed [
 				WHEN m.kind = 'thanks' THEN ''
 				WHEN c.paused THEN 'the client is paused'
 				WHEN c.stage = 'authorized' THEN 'the client is authorized'
-				WHEN c.route <> 'owner' THEN 'the client is authorized by another route'
+				WHEN c.route <> coalesce(m.facts ->> 'route', 'owner') THEN 'the client is authorized by another route'
 				WHEN c.opted_out IS NOT NULL AND (m.kind = 'reminder' OR c.opted_out_at > m.created_at) THEN 'the owner ' || c.opted_out
 				WHEN c.reason IN ('declined', 'unsubscribed', 'bounced') AND c.stage_at > m.created_at THEN 'the owner ' || c.reason
 				WHEN c.reason IN ('bounced', 'conflict') AND m.kind = 'reminder' THEN 'the client is stalled: ' || c.reason

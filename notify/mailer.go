@@ -105,6 +105,9 @@ func (m *Mailer) Queue(ctx context.Context, tx pgx.Tx, letters []provisioning.Le
 		if l.Organization != "" {
 			facts[i]["organization"] = l.Organization
 		}
+		if l.Route != "" && l.Route != provisioning.RouteOwner {
+			facts[i]["route"], facts[i]["username"] = string(l.Route), l.Username
+		}
 	}
 	rows, err := tx.Query(ctx, `
 		INSERT INTO messages (id, client_id, invitation_id, kind, step, number, situation, to_name, to_address, domain,

@@ -106,7 +106,7 @@ func (m *Mailer) render(mails *templates.Mails, msg message) (r templates.Render
 		r, err = m.renderEntry(mails, msg)
 		return r, "", err
 	}
-	var facts struct{ Organization string }
+	var facts struct{ Organization, Route, Username string }
 	if err := json.Unmarshal(msg.Facts, &facts); err != nil {
 		return r, "", fmt.Errorf("read what the mail is to tell: %w", err)
 	}
@@ -118,6 +118,8 @@ func (m *Mailer) render(mails *templates.Mails, msg message) (r templates.Render
 		Locale:       msg.Locale,
 		Client:       msg.ClientName,
 		OwnerName:    msg.ToName,
+		Manager:      provisioning.Route(facts.Route) == provisioning.RouteManager,
+		Username:     facts.Username,
 		ExpiresAt:    *msg.ExpiresAt,
 		Organization: facts.Organization,
 		ConnectedAt:  msg.CreatedAt.UTC(),

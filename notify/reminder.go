@@ -55,6 +55,7 @@ const (
 
 	ObstacleAuthorized   Obstacle = "authorized"
 	ObstacleRoute        Obstacle = "other_route"
+	ObstacleNewRoute     Obstacle = "new_route"
 	ObstacleDeclined     Obstacle = "declined" // here; one who said no at the provider may have meant another question
 	ObstacleUnsubscribed Obstacle = "unsubscribed"
 	ObstacleBounced      Obstacle = "bounced"
@@ -68,6 +69,7 @@ const (
 	// The following do not.
 
 	ObstaclePaused    Obstacle = "paused"
+	ObstacleOurTurn   Obstacle = "our_turn" // the owner has done their part
 	ObstacleOnItsWay  Obstacle = "on_its_way"
 	ObstacleNotMailed Obstacle = "not_mailed"
 	ObstacleGone      Obstacle = "gone" // one that ended the row for good is there no more
@@ -79,7 +81,11 @@ func (o Obstacle) Words() string {
 	case ObstacleAuthorized:
 		return "the client is authorized"
 	case ObstacleRoute:
-		return "the client is not authorized by its owner's consent: set its route to owner first"
+		return "nothing is asked of the owner on this client's route: set it to owner or manager first"
+	case ObstacleNewRoute:
+		return "the client's route has changed since the invitation: invite the client again"
+	case ObstacleOurTurn:
+		return "the owner has added the user, as far as is known: the next step is yours"
 	case ObstacleDeclined:
 		return "the owner declined: talk to them, and lift the opt-out if they agree"
 	case ObstacleUnsubscribed:
@@ -111,7 +117,9 @@ func (o Obstacle) Words() string {
 }
 
 // passes tells that the obstacle may be gone tomorrow without anybody's doing to the reminders.
-func (o Obstacle) passes() bool { return o == ObstaclePaused || o == ObstacleOnItsWay }
+func (o Obstacle) passes() bool {
+	return o == ObstaclePaused || o == ObstacleOnItsWay || o == ObstacleOurTurn
+}
 
 // standing is a row of reminders, with what has to be known of its client.
 type standing struct {
@@ -130,6 +138,8 @@ type standing struct {
 	ClientName string
 	Locale     string
 	TimeZone   string
+	Route      provisioning.Route
+	Username   string
 }
 
 // read returns the rows of clients; all of them, or those that are due.
@@ -146,15 +156,17 @@ func (r *Reminders) read(ctx context.Context, db provisioning.DB, clients []uuid
 			coalesce(r.planned_by, ''),
 			CASE
 				WHEN c.stage = 'authorized' THEN 'authorized'
-				WHEN c.route <> 'owner' THEN 'other_route'
+				WHEN c.route NOT IN ('owner', 'manager') THEN 'other_route'
 				WHEN c.opted_out IS NOT NULL THEN c.opted_out
 				WHEN c.reason IN ('unsubscribed', 'bounced', 'conflict') THEN c.reason
 				WHEN i.revoked_at IS NOT NULL THEN 'address_changed'
+				WHEN c.stage = 'imported' AND c.invited_at IS NOT NULL THEN 'new_route'
 				WHEN i.spent_at IS NOT NULL THEN 'link_used'
 				WHEN i.expires_at <= $3 THEN 'link_expired'
 				WHEN $4 = 0 THEN 'none_sent'
 				WHEN coalesce(ended.number, r.number) >= $4 THEN 'all_sent'
 				WHEN c.paused THEN 'paused'
+				WHEN c.route = 'manager' AND c.stage IN ('started', 'lapsed') THEN 'our_turn'
 				WHEN EXISTS (
 					SELECT FROM messages
 					WHERE client_id = c.id
@@ -164,6 +176,8 @@ func (r *Reminders) read(ctx context.Context, db provisioning.DB, clients []uuid
 				ELSE ''
 			END,
 			CASE
+				WHEN c.route = 'manager' AND c.reason = 'no_activation' THEN 'no_activation'
+				WHEN c.route = 'manager' THEN 'manager'
 				WHEN c.stage = 'started' THEN 'unfinished'
 				WHEN c.reason = 'declined' THEN 'denied'
 				WHEN c.reason IN ('wrong_account', 'missing_scope') THEN 'wrong_account'
@@ -189,7 +203,9 @@ func (r *Reminders) read(ctx context.Context, db provisioning.DB, clients []uuid
 			c.owner_email,
 			c.name,
 			c.locale,
-			c.time_zone
+			c.time_zone,
+			c.route,
+			c.username
 		FROM reminders r
 		JOIN clients c ON c.id = r.client_id
 		JOIN invitations i ON i.id = r.invitation_id

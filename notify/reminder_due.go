@@ -117,6 +117,8 @@ func (s standing) letter() provisioning.Letter {
 		Kind:       provisioning.LetterReminder,
 		Number:     s.Number + 1,
 		Situation:  s.Situation,
+		Route:      s.Route,
+		Username:   s.Username,
 		ToName:     s.ToName,
 		ToAddress:  s.ToAddress,
 		ClientName: s.ClientName,

@@ -301,7 +301,10 @@ func TestRemindersStop(t *testing.T) {
 			d.advance(c, provisioning.EventStarted, provisioning.StageStarted, "")
 		}},
 		{notify.ObstacleRoute, func(d *desk, c uuid.UUID) {
-			d.exec(`UPDATE clients SET route = 'manager' WHERE id = $1`, c)
+			d.exec(`UPDATE clients SET route = 'partner' WHERE id = $1`, c)
+		}},
+		{notify.ObstacleNewRoute, func(d *desk, c uuid.UUID) {
+			d.exec(`UPDATE clients SET route = 'manager', stage = 'imported', invited_at = now() WHERE id = $1`, c)
 		}},
 		{notify.ObstacleAddress, func(d *desk, c uuid.UUID) {
 			d.exec(`UPDATE invitations SET revoked_at = now() WHERE client_id = $1`, c)
@@ -335,6 +338,33 @@ func TestRemindersStop(t *testing.T) {
 				t.Errorf("the row says %q", got)
 			}
 		})
+	}
+}
+
+// TestRemindersOfManagers: an owner who has said that the user is added is left alone until its mail is missed.
+func TestRemindersOfManagers(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t)
+	client := d.waiting("acme")
+	d.exec(`UPDATE clients SET route = 'manager', username = 'agency+acme@agency.example' WHERE id = $1`, client)
+	d.now = d.now.AddDate(0, 0, 3)
+	d.advance(client, provisioning.EventClaimed, provisioning.StageStarted, "")
+	if got := d.state(client); got.Why != notify.ObstacleOurTurn {
+		t.Errorf("after the owner's word: %+v", got)
+	}
+	d.due()
+	if got := d.onItsWay(client); got != "" {
+		t.Errorf("%s is on its way", got)
+	}
+	d.advance(client, provisioning.EventNoActivation, provisioning.StageStalled, provisioning.ReasonNoActivation)
+	d.now = d.now.AddDate(0, 0, 1)
+	d.due()
+	if got := d.onItsWay(client); got != "reminder 1 no_activation" {
+		t.Errorf("%q is on its way", got)
+	}
+	d.deliver(client)
+	if got := d.state(client); got.Number != 1 {
+		t.Errorf("afterwards: %+v", got)
 	}
 }
 

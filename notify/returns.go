@@ -120,17 +120,7 @@ func (r *Returns) TakeFrom(ctx context.Context, account string, validity, uid ui
 		if err := r.apply(ctx, tx, in); err != nil && !errors.Is(err, ErrTakenBefore) {
 			return err
 		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO mailboxes (account, uid_validity, uid)
-			VALUES ($1, $2, $3)
-			ON CONFLICT (account) DO UPDATE
-			SET
-				uid_validity = excluded.uid_validity,
-				uid = CASE
-					WHEN mailboxes.uid_validity = excluded.uid_validity THEN greatest(mailboxes.uid, excluded.uid)
-					ELSE excluded.uid
-				END`, account, int64(validity), int64(uid))
-		return err
+		return setBookmark(ctx, tx, account, validity, uid)
 	})
 	if err != nil {
 		return fmt.Errorf("take message %d of %s: %w", uid, account, err)
@@ -140,20 +130,6 @@ func (r *Returns) TakeFrom(ctx context.Context, account string, validity, uid ui
 	}
 	r.tell(ctx, in)
 	return nil
-}
-
-// Bookmark tells up to which message a mailbox has been read; zero if it never was.
-func (r *Returns) Bookmark(ctx context.Context, account string) (validity, uid uint32, err error) {
-	err = r.DB.QueryRow(ctx, `
-		SELECT
-			uid_validity,
-			uid
-		FROM mailboxes
-		WHERE account = $1`, account).Scan(&validity, &uid)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, 0, fmt.Errorf("read the bookmark of %s: %w", account, err)
-	}
-	return validity, uid, nil
 }
 
 // incoming is a mail on its way into the table.

@@ -496,7 +496,7 @@ func TestBrokenBreaker(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	b.expect(t, state{Stage: "invited"})
-	if validity, uid, err := b.returns.Bookmark(t.Context(), "mailbox"); validity != 0 || uid != 0 || err != nil {
+	if validity, uid, err := notify.Bookmark(t.Context(), b.returns.DB, "mailbox"); validity != 0 || uid != 0 || err != nil {
 		t.Error(validity, uid, err)
 	}
 	b.broken = nil
@@ -521,7 +521,7 @@ func TestBookmark(t *testing.T) {
 		if err := b.returns.TakeFrom(t.Context(), "a", step.validity, step.uid, []byte("Subject: none of ours\r\n\r\n"), false); err != nil {
 			t.Fatal(err)
 		}
-		validity, uid, err := b.returns.Bookmark(t.Context(), "a")
+		validity, uid, err := notify.Bookmark(t.Context(), b.returns.DB, "a")
 		if err != nil || validity != step.wantValidity || uid != step.want {
 			t.Errorf("after %+v: %d, %d, %v", step, validity, uid, err)
 		}
@@ -532,7 +532,7 @@ func TestBookmark(t *testing.T) {
 	if !strings.Contains(b.log.String(), "could not be read") {
 		t.Errorf("log: %s", b.log)
 	}
-	if validity, uid, err := b.returns.Bookmark(t.Context(), "b"); validity != 0 || uid != 0 || err != nil {
+	if validity, uid, err := notify.Bookmark(t.Context(), b.returns.DB, "b"); validity != 0 || uid != 0 || err != nil {
 		t.Error("another mailbox:", validity, uid, err)
 	}
 }
@@ -671,7 +671,7 @@ func TestReplicasTakeTheSame(t *testing.T) {
 	if got := b.one(t, `SELECT count(*)::text FROM returns`); got != "20" || b.bounces != mails {
 		t.Errorf("%s returns, the breaker was told %d times", got, b.bounces)
 	}
-	if _, uid, err := b.returns.Bookmark(t.Context(), "mailbox"); err != nil || uid != mails {
+	if _, uid, err := notify.Bookmark(t.Context(), b.returns.DB, "mailbox"); err != nil || uid != mails {
 		t.Error(uid, err)
 	}
 }

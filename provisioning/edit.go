@@ -46,7 +46,8 @@ const maxExtras = 200
 //
 // Another address of the owner has the client start over, as ChangeOwner does: earlier links are void and waiting
 // mails are cancelled. The new owner is mailed if the one before was, or was to be; one whom nobody has invited yet
-// stays so. The account of an authorized client is known from its grant and cannot be edited.
+// stays so. Another route has the client begin anew on that one; its links stay good. The account of an authorized
+// client is known from its grant and cannot be edited.
 func (i *Inviter) Edit(ctx context.Context, client uuid.UUID, version string, e Edit, actor Actor) (c Client, err error) {
 	if e, err = e.parse(); err != nil {
 		return Client{}, err
@@ -97,6 +98,11 @@ func (i *Inviter) edit(ctx context.Context, tx pgx.Tx, client uuid.UUID, version
 			return Client{}, err
 		}
 		if err := i.startOver(ctx, tx, []uuid.UUID{client}, actor); err != nil {
+			return Client{}, err
+		}
+	}
+	if from.Route != to.Route {
+		if err := i.reroute(ctx, tx, []rerouted{{client, from.Route, to.Route}}, actor); err != nil {
 			return Client{}, err
 		}
 	}

@@ -56,6 +56,18 @@ const (
 	EventLapsed        EventKind = "lapsed"         // the provider says that the grant is gone
 	EventExpired       EventKind = "expired"        // the invitation ran out
 	EventRenewed       EventKind = "renewed"        // the owner asked for a fresh link
+	EventRouteChanged  EventKind = "route_changed"  // an operator or a roster file chose another route
+
+	// The following are of the route manager.
+
+	EventClaimed      EventKind = "claimed"       // the owner says that they have added the user
+	EventUnclaimed    EventKind = "unclaimed"     // they take it back
+	EventNoActivation EventKind = "no_activation" // the provider's mail did not come in time
+	EventUserLimit    EventKind = "user_limit"    // the owner says that their plan allows no further user
+	EventNameRefused  EventKind = "name_refused"  // the owner says once too often that the username is taken
+	EventActivation   EventKind = "activation"    // the provider's mail for the new user came
+	EventActive       EventKind = "active"        // an operator says that the user can sign in
+	EventSkipped      EventKind = "skipped"       // an operator passed the client over in a run
 )
 
 // Actor says who did it: ActorOwner, ActorSystem, or an operator or key by name.

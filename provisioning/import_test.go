@@ -564,7 +564,7 @@ func TestImportInvites(t *testing.T) {
 	o := setup(t)
 	o.imports(t, "ref,name,owner_email\nOLD,Old,old@a.example\nA,Acme,ann@a.example")
 	before := o.state(t)
-	const next = "ref,name,owner_email,route\nA,Acme Inc,ann@a.example,\nB,Bell,bob@b.example,\nC,Cole,cy@c.example,manager\nD,,,"
+	const next = "ref,name,owner_email,route\nA,Acme Inc,ann@a.example,\nB,Bell,bob@b.example,\nC,Cole,cy@c.example,partner\nD,,,"
 
 	broken := *o.inviter
 	broken.Mailer = brokenMailer{o.inviter.Mailer}

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,8 @@ type Mailer interface {
 type Letter struct {
 	Client     uuid.UUID
 	Invitation uuid.UUID
+	Route      Route // what the owner is asked to do
+	Username   string
 	Kind       LetterKind
 	Number     int       // of a reminder, from 1
 	Situation  Situation // of a reminder
@@ -63,6 +66,11 @@ const (
 	SituationUnfinished   Situation = "unfinished"    // somebody did and did not come to an end
 	SituationDenied       Situation = "denied"        // the provider's question was answered with no
 	SituationWrongAccount Situation = "wrong_account" // another account consented, or to less than asked
+
+	// The following are of the route manager.
+
+	SituationManager      Situation = "manager"       // nobody has said that the user was added
+	SituationNoActivation Situation = "no_activation" // somebody has, and the provider's mail did not come
 )
 
 // Inviter queues invitations.
@@ -70,6 +78,13 @@ type Inviter struct {
 	DB     DB
 	Linker Linker
 	Mailer Mailer
+	Grants GrantHolder // nil: nobody has a grant
+}
+
+// GrantHolder tells who has a grant that works. Package grant implements it.
+type GrantHolder interface {
+	// Holding returns those of the clients that have one, in tx's transaction.
+	Holding(ctx context.Context, tx pgx.Tx, clients []uuid.UUID) ([]uuid.UUID, error)
 }
 
 // Selection says whom to invite. Exactly one of Clients, All or the filter fields is meant; the zero
@@ -92,7 +107,7 @@ type SkipReason string
 const (
 	SkipPaused     SkipReason = "paused"
 	SkipAuthorized SkipReason = "authorized"
-	SkipRoute      SkipReason = "other_route" // not authorized by its owner's consent
+	SkipRoute      SkipReason = "other_route" // on a route for which nothing is asked of the owner
 	SkipQueued     SkipReason = "queued"      // a mail is already on its way
 	SkipInvited    SkipReason = "invited"     // was mailed before
 	// An owner who opted out is skipped by that word, whatever the stage: declined, unsubscribed. A stalled
@@ -271,11 +286,13 @@ func (i *Inviter) selectBatch(
 			c.owner_email,
 			c.name,
 			c.locale,
-			CASE WHEN c.stage = 'lapsed' THEN 'reconnect' ELSE 'invitation' END,
+			c.route,
+			c.username,
+			CASE WHEN c.stage = 'lapsed' AND c.route = 'owner' THEN 'reconnect' ELSE 'invitation' END,
 			CASE
 				WHEN c.paused THEN 'paused'
 				WHEN c.stage = 'authorized' THEN 'authorized'
-				WHEN c.route <> 'owner' THEN 'other_route'
+				WHEN c.route NOT IN ('owner', 'manager') THEN 'other_route'
 				WHEN c.opted_out IS NOT NULL AND NOT $1::boolean THEN c.opted_out
 				WHEN c.reason IN ('bounced', 'declined', 'unsubscribed', 'conflict') AND NOT $1::boolean THEN c.reason
 				WHEN c.stage IN ('invited', 'started') AND NOT $2::boolean THEN 'invited'
@@ -290,7 +307,7 @@ func (i *Inviter) selectBatch(
 	}
 	var l Letter
 	var skip SkipReason
-	_, err = pgx.ForEachRow(rows, []any{&l.Client, &l.ToName, &l.ToAddress, &l.ClientName, &l.Locale, &l.Kind, &skip}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&l.Client, &l.ToName, &l.ToAddress, &l.ClientName, &l.Locale, &l.Route, &l.Username, &l.Kind, &skip}, func() error {
 		seen++
 		end = l.Client
 		if skip != "" {
@@ -331,16 +348,28 @@ func (i *Inviter) queue(ctx context.Context, tx pgx.Tx, letters []Letter, actor 
 }
 
 // Reconnect records the change that ends a client's authorization and has its owner asked to connect again,
-// in tx's transaction. Who is paused, has opted out or is authorized by another route is not mailed.
+// in tx's transaction. Who is paused or has opted out is not mailed, nor whose Account Manager only has to consent
+// once more, which is the operators' affair. A client that a grant no longer authorizes stays as it is.
 func (i *Inviter) Reconnect(ctx context.Context, tx pgx.Tx, ch Change) error {
 	// The roster is locked before rows of it, as by everybody.
 	if err := lockRoster(ctx, tx); err != nil {
 		return err
 	}
-	if _, err := Advance(ctx, tx, ch); err != nil {
+	var route Route
+	err := tx.QueryRow(ctx, `SELECT route FROM clients WHERE id = $1 FOR NO KEY UPDATE`, ch.Client).Scan(&route)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("client %s: %w", ch.Client, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("read the client that lapses: %w", err)
+	}
+	if !route.Consents() {
+		ch.To, ch.Reason = "", ""
+	}
+	if _, err := Advance(ctx, tx, ch); err != nil || route != RouteOwner {
 		return err
 	}
-	_, err := i.invite(ctx, tx, "c.id = ANY ($3)", []any{false, true, []uuid.UUID{ch.Client}}, ch.Actor)
+	_, err = i.invite(ctx, tx, "c.id = ANY ($3)", []any{false, true, []uuid.UUID{ch.Client}}, ch.Actor)
 	return err
 }
 

@@ -304,6 +304,27 @@ func (m *merge) rearm(ctx context.Context) error {
 	return m.inviter.startOver(ctx, m.tx, clients, m.actor)
 }
 
+// reroute lets the clients whose route changes begin anew on the other one.
+func (m *merge) reroute(ctx context.Context) error {
+	rows, err := m.tx.Query(ctx, `
+		SELECT
+			client_id,
+			changes #>> '{route,from}',
+			changes #>> '{route,to}'
+		FROM incoming
+		WHERE code IS NULL
+			AND changes ? 'route'
+		ORDER BY client_id`)
+	if err != nil {
+		return fmt.Errorf("find changed routes: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[rerouted])
+	if err != nil {
+		return fmt.Errorf("find changed routes: %w", err)
+	}
+	return m.inviter.reroute(ctx, m.tx, list, m.actor)
+}
+
 // index finds the words anew by which the clients that change are searched.
 func (m *merge) index(ctx context.Context) error {
 	const batch = 5000
@@ -359,6 +380,9 @@ func (m *merge) update(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	if err := m.rearm(ctx); err != nil {
+		return 0, err
+	}
+	if err := m.reroute(ctx); err != nil {
 		return 0, err
 	}
 	if err := m.index(ctx); err != nil {
@@ -428,7 +452,7 @@ func (m *merge) create(ctx context.Context) (int, error) {
 			FROM incoming
 			WHERE is_new
 				AND code IS NULL
-			RETURNING id
+			RETURNING id, route
 		),
 		noted AS (
 			INSERT INTO events (client_id, kind, actor, stage)
@@ -448,6 +472,14 @@ func (m *merge) create(ctx context.Context) (int, error) {
 				count(*)
 			FROM created
 			HAVING count(*) > 0
+			UNION ALL
+			SELECT
+				'route',
+				route || '/imported',
+				DATE '1970-01-01',
+				count(*)
+			FROM created
+			GROUP BY route
 		)
 		SELECT count(*) FROM created`, m.actor).Scan(&n)
 	if err != nil {

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,11 +20,18 @@ type Progress struct {
 	Total           int64            `json:"total"`
 	Stages          map[Stage]int64  `json:"stages"`
 	Reasons         map[Reason]int64 `json:"reasons"`
+	Routes          map[Route]Way    `json:"routes" doc:"the routes that clients are on, and how far those are"`
 	Paused          int64            `json:"paused"`
 	InvitedEver     int64            `json:"invited_ever"`
 	AuthorizedRatio float64          `json:"authorized_ratio" doc:"share of the roster that is authorized now, 0 to 1"`
 	PerDay          []Day            `json:"per_day" doc:"the last 30 days in UTC, oldest first"`
 	ETA             *time.Time       `json:"eta" doc:"when all would be authorized at the pace of the last 7 days; null if nothing moved, or it would take a century"`
+}
+
+// Way is how far the clients of one route are.
+type Way struct {
+	Total  int64           `json:"total"`
+	Stages map[Stage]int64 `json:"stages"`
 }
 
 // Day is what happened on one UTC day.
@@ -36,7 +44,7 @@ type Day struct {
 // Progress reads the tally that every change of a client keeps up to date in its own transaction. Its
 // cost does not grow with the roster.
 func (s *Store) Progress(ctx context.Context, now time.Time) (Progress, error) {
-	p := Progress{Stages: make(map[Stage]int64), Reasons: make(map[Reason]int64)}
+	p := Progress{Stages: make(map[Stage]int64), Reasons: make(map[Reason]int64), Routes: make(map[Route]Way)}
 	for _, stage := range Stages() {
 		p.Stages[stage] = 0
 	}
@@ -67,6 +75,9 @@ func (s *Store) Progress(ctx context.Context, now time.Time) (Progress, error) {
 		case "stage":
 			p.Stages[Stage(label)] = n
 			p.Total += n
+		case "route":
+			route, stage, _ := strings.Cut(label, "/")
+			p.add(Route(route), Stage(stage), n)
 		case "reason":
 			p.Reasons[Reason(label)] = n
 		case "paused":
@@ -92,6 +103,23 @@ func (s *Store) Progress(ctx context.Context, now time.Time) (Progress, error) {
 	}
 	p.ETA = p.eta(now)
 	return p, nil
+}
+
+// add counts clients of a route. A route that nobody is on is none.
+func (p Progress) add(route Route, stage Stage, n int64) {
+	if n == 0 {
+		return
+	}
+	way, known := p.Routes[route]
+	if !known {
+		way.Stages = make(map[Stage]int64)
+		for _, s := range Stages() {
+			way.Stages[s] = 0
+		}
+	}
+	way.Total += n
+	way.Stages[stage] += n
+	p.Routes[route] = way
 }
 
 func (p Progress) eta(now time.Time) *time.Time {

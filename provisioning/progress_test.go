@@ -35,7 +35,18 @@ func countProgress(tb fataler, o *office, now time.Time) provisioning.Progress {
 		}
 		return counts
 	}
-	p := provisioning.Progress{Stages: make(map[provisioning.Stage]int64), Reasons: make(map[provisioning.Reason]int64)}
+	p := provisioning.Progress{
+		Stages: make(map[provisioning.Stage]int64), Reasons: make(map[provisioning.Reason]int64), Routes: make(map[provisioning.Route]provisioning.Way),
+	}
+	for _, route := range provisioning.Routes() {
+		way := provisioning.Way{Total: counts(`route`)[string(route)], Stages: make(map[provisioning.Stage]int64)}
+		for _, s := range provisioning.Stages() {
+			way.Stages[s] = counts(`(route || '/' || stage)`)[string(route)+"/"+string(s)]
+		}
+		if way.Total > 0 {
+			p.Routes[route] = way
+		}
+	}
 	stages, reasons := counts(`stage`), counts(`reason`)
 	for _, s := range provisioning.Stages() {
 		p.Stages[s] = stages[string(s)]
@@ -95,6 +106,9 @@ func TestProgressCounts(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+				},
+				"route": func() {
+					o.exec(t, `UPDATE clients SET route = $1 WHERE `+somebody(t), rapid.SampledFrom(provisioning.Routes()).Draw(t, "route"))
 				},
 				"pause": func() { o.exec(t, `UPDATE clients SET paused = NOT paused WHERE `+somebody(t)) },
 				"another day": func() {
@@ -241,9 +255,9 @@ func TestProgressJSON(t *testing.T) {
 	}
 	keys := func(m map[string]int) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
 	for want, keys := range map[string]string{
-		"authorized_ratio eta invited_ever paused per_day reasons stages total":      strings.Join(slices.Sorted(maps.Keys(all)), " "),
-		"authorized imported invited lapsed stalled started":                         keys(got.Stages),
-		"bounced conflict declined expired missing_scope unsubscribed wrong_account": keys(got.Reasons),
+		"authorized_ratio eta invited_ever paused per_day reasons routes stages total":                                       strings.Join(slices.Sorted(maps.Keys(all)), " "),
+		"authorized imported invited lapsed stalled started":                                                                 keys(got.Stages),
+		"bounced conflict declined expired missing_scope no_activation unsubscribed user_limit username_taken wrong_account": keys(got.Reasons),
 		"authorized day invited": strings.Join(slices.Sorted(maps.Keys(got.PerDay[0])), " "),
 	} {
 		if keys != want {

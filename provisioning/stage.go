@@ -43,6 +43,12 @@ const (
 	ReasonUnsubscribed Reason = "unsubscribed"  // the owner wants no more mails from us
 	ReasonExpired      Reason = "expired"       // the link ran out before anybody finished
 	ReasonConflict     Reason = "conflict"      // the account is already bound to another client
+
+	// The following are of the route manager.
+
+	ReasonNoActivation  Reason = "no_activation"  // the owner says that the user is added, and the provider's mail for it did not come
+	ReasonUsernameTaken Reason = "username_taken" // the provider refuses one username after the other
+	ReasonUserLimit     Reason = "user_limit"     // the account's plan allows no further user
 )
 
 // Reasons lists all reasons.
@@ -50,6 +56,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonBounced, ReasonDeclined, ReasonWrongAccount, ReasonMissingScope,
 		ReasonUnsubscribed, ReasonExpired, ReasonConflict,
+		ReasonNoActivation, ReasonUsernameTaken, ReasonUserLimit,
 	}
 }
 
@@ -61,7 +68,7 @@ func ParseReason(s string) (Reason, error) { return parseWord(s, "reason", Reaso
 
 // ParseRoute returns the route of that name, or an error that lists them.
 func ParseRoute(s string) (Route, error) {
-	return parseWord(s, "route", []Route{RouteOwner, RouteManager, RoutePartner, RouteExternal})
+	return parseWord(s, "route", Routes())
 }
 
 // ErrUnknownWord is matched by the errors of ParseStage, ParseReason and ParseRoute.
@@ -79,7 +86,7 @@ func parseWord[W ~string](s, what string, words []W) (W, error) {
 func (s Stage) CanBecome(to Stage) bool {
 	switch to {
 	case StageImported:
-		// The owner's address was corrected: the invitation starts again.
+		// The owner's address was corrected: the invitation starts again. Another route leads here from all stages.
 		return s == StageInvited || s == StageStarted || s == StageStalled
 	case StageInvited:
 		return s == StageImported || s == StageStalled || s == StageLapsed
@@ -95,11 +102,11 @@ func (s Stage) CanBecome(to Stage) bool {
 	return false
 }
 
-// origins returns the stages from which to can be reached.
-func origins(to Stage) []Stage {
+// origins returns the stages that the change leads away from. Another route begins anew wherever the client was.
+func (ch Change) origins() []Stage {
 	from := []Stage{}
 	for _, s := range Stages() {
-		if s.CanBecome(to) {
+		if s.CanBecome(ch.To) || ch.Event == EventRouteChanged && ch.To == StageImported && s != StageImported {
 			from = append(from, s)
 		}
 	}
@@ -164,14 +171,14 @@ func advance(ctx context.Context, db DB, clients []uuid.UUID, ch Change) (found,
 				stage_at = CASE WHEN b.moves THEN clock_timestamp() ELSE c.stage_at END,
 				updated_at = now(),
 				invited_at = CASE WHEN $5 = 'mail_accepted' THEN coalesce(c.invited_at, now()) ELSE c.invited_at END,
-				started_at = CASE WHEN $5 = 'started' THEN now() ELSE c.started_at END,
+				started_at = CASE WHEN $5 IN ('started', 'claimed') THEN now() ELSE c.started_at END,
 				authorized_at = CASE WHEN $2 = 'authorized' THEN coalesce(c.authorized_at, now()) ELSE c.authorized_at END,
 				proven_at = CASE WHEN b.moves AND $2 = 'authorized' THEN NULL WHEN $5 = 'proven' THEN coalesce(c.proven_at, now()) ELSE c.proven_at END,
 				opted_out = CASE WHEN $2 = 'authorized' THEN nullif(c.opted_out, 'declined') ELSE c.opted_out END,
 				opted_out_at = CASE WHEN $2 = 'authorized' AND c.opted_out = 'declined' THEN NULL ELSE c.opted_out_at END
 			FROM before b
 			WHERE c.id = b.id
-				AND (b.moves OR $5 IN ('mail_accepted', 'started', 'proven'))
+				AND (b.moves OR $5 IN ('mail_accepted', 'started', 'claimed', 'proven'))
 		),
 		noted AS (
 			INSERT INTO events (client_id, kind, actor, stage, reason, detail)
@@ -188,7 +195,7 @@ func advance(ctx context.Context, db DB, clients []uuid.UUID, ch Change) (found,
 			count(*),
 			count(*) FILTER (WHERE moves)
 		FROM before`,
-		clients, to, reason, origins(ch.To), ch.Event, ch.Actor, ch.Detail.orEmpty(),
+		clients, to, reason, ch.origins(), ch.Event, ch.Actor, ch.Detail.orEmpty(),
 	).Scan(&found, &moved)
 	if err != nil {
 		return 0, 0, fmt.Errorf("record %q for %d clients: %w", ch.Event, len(clients), err)

@@ -51,8 +51,8 @@ func (c Client) Unmailed() string {
 	switch {
 	case c.Stage == stageAuthorized:
 		return "Nobody is mailed, as the client is authorized."
-	case c.Route != "owner":
-		return "Nobody is mailed, as it is not the owner who is asked to consent."
+	case c.Route != "owner" && c.Route != "manager":
+		return "Nobody is mailed, as nothing is asked of the owner on this route."
 	case c.Paused:
 		return "Nobody is mailed while the client is paused."
 	}
@@ -74,6 +74,7 @@ type Field struct{ Name, Value string }
 //	reminder/plan      at, in the Zone of the Reminders; reminder/skip and reminder/send without
 //	pause, resume      the switch beside the stage
 //	username           taken
+//	active             the Account Manager can sign in
 type ClientPage struct {
 	Console
 	Provider    string // display name
@@ -87,6 +88,7 @@ type ClientPage struct {
 	Referral    *Referral  // nil if the owner names nobody
 	Reminders   *Reminders // nil where there is nothing to remind of
 	Grant       *Grant     // nil if there is none
+	Manager     *Manager   // nil unless the client waits on the route manager
 	Quarantined []Held     // of other accounts than the expected one
 	Mails       []Mail     // newest first
 	Held        string     // why mails that are on their way do not go out, empty if they do

@@ -117,7 +117,13 @@ func TestClientButtons(t *testing.T) {
 		return p
 	}
 	paused := func(p *templates.ClientPage) { p.Client.Paused = true }
-	manager := func(p *templates.ClientPage) { p.Client.Route = "manager" }
+	route := func(route string) func(*templates.ClientPage) {
+		return func(p *templates.ClientPage) { p.Client.Route = route }
+	}
+	managed := func(m templates.Manager) func(*templates.ClientPage) {
+		return func(p *templates.ClientPage) { p.Client.Route, p.MayAct, p.Manager = "manager", true, &m }
+	}
+	now := time.Now()
 	optedOut := func(p *templates.ClientPage) { p.Client.OptedOut = "declined" }
 	onItsWay := func(p *templates.ClientPage) { p.Mails = []templates.Mail{{Kind: "invitation", State: "unknown"}} }
 	thanked := func(p *templates.ClientPage) { p.Mails = []templates.Mail{{Kind: "thanks", State: "queued"}} }
@@ -134,7 +140,11 @@ func TestClientButtons(t *testing.T) {
 		"imported, on its way": {in("imported", "", onItsWay), []string{"owner", "pause"}},
 		"imported, thanked":    {in("imported", "", thanked), []string{"invite!", "owner", "pause"}},
 		"imported, paused":     {in("imported", "", paused), []string{"owner", "resume"}},
-		"imported, manager":    {in("imported", "", manager), []string{"owner", "pause"}},
+		"imported, manager":    {in("imported", "", route("manager")), []string{"invite!", "owner", "pause"}},
+		"imported, partner":    {in("imported", "", route("partner")), []string{"owner", "pause"}},
+		"added, manager":       {in("started", "", managed(templates.Manager{ClaimedAt: now})), []string{"active", "owner", "pause"}},
+		"mailed, manager":      {in("started", "", managed(templates.Manager{ActivationAt: now, Link: "https://provider.example/a"})), []string{"active!", "owner", "pause"}},
+		"active, manager":      {in("started", "", managed(templates.Manager{ActiveAt: now})), []string{"owner", "pause"}},
 		"imported, named":      {in("imported", "", named), []string{"invite", "owner", "pause", "referral/accept!", "referral/dismiss"}},
 		"invited, planned":     {in("invited", "", planned), []string{"owner", "pause", "reminder/plan", "reminder/send", "reminder/skip"}},
 		"invited, ended":       {in("invited", "", ended), []string{"invite", "owner", "pause"}},

@@ -12,6 +12,7 @@ const (
 	slotNone slot = iota
 	slotClient
 	slotOwner
+	slotUsername
 	slotOrganization
 	slotExpires
 	slotConnected

@@ -20,7 +20,7 @@ const (
 // TextKey names a text. Its Language is one of Languages.
 type TextKey struct {
 	Kind      LetterKind
-	Situation string // of a reminder: one of Situations
+	Situation string // of a reminder: one of Situations; of an invitation that asks for a user, SituationManager
 	Number    int    // of a reminder: FirstReminder, NextReminder or LastReminder
 	Language  string
 }
@@ -35,13 +35,22 @@ const (
 
 // Situations lists how far an owner can be when a reminder is due, which chooses its words. The
 // values are those of provisioning.Situation.
-func Situations() []string { return []string{"unseen", "unfinished", "denied", "wrong_account"} }
+func Situations() []string {
+	return []string{"unseen", "unfinished", "denied", "wrong_account", SituationManager, situationNoActivation}
+}
+
+// The situations of owners who are asked to add a user. The first is that of their invitation too.
+const (
+	SituationManager      = "manager"       // nobody has said that the user was added
+	situationNoActivation = "no_activation" // somebody has, and the provider's mail did not come
+)
 
 // Keys lists all texts that exist, in the order of an owner's way, for every language.
 func Keys() []TextKey {
 	var keys []TextKey
 	for _, language := range Languages() {
-		keys = append(keys, TextKey{Kind: LetterInvitation, Language: language})
+		keys = append(keys, TextKey{Kind: LetterInvitation, Language: language},
+			TextKey{Kind: LetterInvitation, Situation: SituationManager, Language: language})
 		for _, situation := range Situations() {
 			for number := FirstReminder; number <= LastReminder; number++ {
 				keys = append(keys, TextKey{Kind: LetterReminder, Situation: situation, Number: number, Language: language})
@@ -54,8 +63,11 @@ func Keys() []TextKey {
 
 // String is the key's name in addresses and in Stationery.Texts: "reminder/unseen/2/de", "thanks/en".
 func (k TextKey) String() string {
-	if k.Kind != LetterReminder {
+	switch {
+	case k.Situation == "":
 		return string(k.Kind) + "/" + k.Language
+	case k.Kind != LetterReminder:
+		return string(k.Kind) + "/" + k.Situation + "/" + k.Language
 	}
 	return string(k.Kind) + "/" + k.Situation + "/" + strconv.Itoa(k.Number) + "/" + k.Language
 }
@@ -72,6 +84,9 @@ func ParseTextKey(name string) (TextKey, error) {
 func (k TextKey) Title() string {
 	switch k.Kind {
 	case LetterInvitation:
+		if k.Situation == SituationManager {
+			return "Invitation to add a user"
+		}
 		return "Invitation"
 	case LetterReconnect:
 		return "Please reconnect"
@@ -85,6 +100,8 @@ func (k TextKey) Title() string {
 		"unfinished":    "begun, not finished",
 		"denied":        "access was refused",
 		"wrong_account": "wrong account, or not all allowed",
+		"manager":       "the user was not added",
+		"no_activation": "added, but no activation mail came",
 	}[k.Situation]
 }
 
@@ -92,6 +109,11 @@ func (k TextKey) Title() string {
 func (k TextKey) file() string {
 	name := strings.TrimSuffix(k.String(), "/"+k.Language)
 	return "mail/texts/" + k.Language + "/" + strings.ReplaceAll(name, "/", "-") + ".txt"
+}
+
+// manages reports whether the mail is about a user that the owner is to add.
+func (k TextKey) manages() bool {
+	return k.Situation == SituationManager || k.Situation == situationNoActivation
 }
 
 // asks reports whether the mail asks for something, so that it has a link and can be unsubscribed from.

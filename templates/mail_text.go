@@ -64,13 +64,18 @@ func Placeholders(key TextKey) []Placeholder {
 		{"{client}", "the client’s name"},
 		{"{agency}", "your name"},
 		{"{provider}", "the provider’s name"},
-		{"{permissions}", "the list of what you may do; alone on its line"},
-		{"{limits}", "the list of what you may not do; alone on its line"},
 		{"{host}", "the site that the link leads to"},
 		{"{provider_host}", "the site that owners sign in at"},
 		{"{reply_to}", "the address at which you read answers"},
 		{"{support}", "your support contact; without one, its line is left out"},
 		{"{phrase}", "the phrase to compare on the phone; without one, its line is left out"},
+	}
+	if key.manages() {
+		list = append([]Placeholder{{"{username}", "the address of the user to add; best on a line of its own"}}, list...)
+	} else {
+		list = append(list,
+			Placeholder{"{permissions}", "the list of what you may do; alone on its line"},
+			Placeholder{"{limits}", "the list of what you may not do; alone on its line"})
 	}
 	if key.asks() {
 		return append([]Placeholder{

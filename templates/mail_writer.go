@@ -41,6 +41,8 @@ func slotOf(field string) slot {
 		return slotClient
 	case "owner":
 		return slotOwner
+	case "username":
+		return slotUsername
 	case "organization":
 		return slotOrganization
 	case "expires":

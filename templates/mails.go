@@ -23,6 +23,10 @@ type Letter struct {
 	Client    string
 	OwnerName string // may be empty
 
+	// Manager says that the owner is asked to add a user, whose address Username is.
+	Manager  bool
+	Username string
+
 	// What asks for consent has a link, the only thing to press, and another to stop reminders. It
 	// leads to a page with a button.
 	Link, UnsubscribeLink string
@@ -114,7 +118,7 @@ func (m *Mails) Sample(key TextKey, now time.Time) Letter {
 	link := "https://" + m.letterhead.Host + "/i/sample"
 	return Letter{
 		Kind: key.Kind, Situation: key.Situation, Number: key.Number, Locale: key.Language,
-		Client: "Acme Bakery", OwnerName: "Maria Rossi",
+		Client: "Acme Bakery", OwnerName: "Maria Rossi", Manager: key.manages(), Username: "agency+acme-bakery@agency.example",
 		Link: link, UnsubscribeLink: link + "/unsubscribe", ExpiresAt: now.AddDate(0, 0, 30),
 		Organization: "Acme Bakery LLC", ConnectedAt: now,
 	}
@@ -123,6 +127,9 @@ func (m *Mails) Sample(key TextKey, now time.Time) Letter {
 // key finds the text for a letter.
 func (m *Mails) key(l Letter) TextKey {
 	key := TextKey{Kind: l.Kind, Language: ChooseLanguage(l.Locale, m.letterhead.Language)}
+	if l.Kind == LetterInvitation && l.Manager {
+		key.Situation = SituationManager
+	}
 	if l.Kind != LetterReminder {
 		return key
 	}
@@ -149,6 +156,7 @@ func (m *Mails) render(key TextKey, f *form, l Letter) (Rendered, error) {
 	v := values{
 		slotClient:       plainName(l.Client),
 		slotOwner:        plainName(l.OwnerName),
+		slotUsername:     l.Username,
 		slotOrganization: plainName(l.Organization),
 		slotLink:         l.Link,
 		slotUnsubscribe:  l.UnsubscribeLink,

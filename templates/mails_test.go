@@ -48,6 +48,7 @@ func letter(key templates.TextKey) templates.Letter {
 		Client: "Acme Bakery", OwnerName: "Maria Rossi",
 		Link: link, UnsubscribeLink: link + "/unsubscribe", ExpiresAt: at(23, 9, 0).AddDate(0, 0, 30),
 		Organization: "Acme Bakery, Inc.", ConnectedAt: at(23, 9, 41),
+		Manager: key.Situation == "manager", Username: "agency+acme-bakery@brightside.example",
 	}
 }
 

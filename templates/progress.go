@@ -82,12 +82,22 @@ func (ProgressPage) Fields() []RosterField { return rosterFields() }
 type Progress struct {
 	Stages      map[Stage]int  // clients in each stage; together they are the roster
 	Reasons     map[Reason]int // stalled clients by reason
+	Routes      []Way          // the routes that clients are on
 	Paused      int            // clients that get no mail, in whatever stage
 	InvitedEver int            // clients that were invited at least once
 	PerDay      []Day          // without gaps, oldest first
 	ETA         time.Time      // when the last one connects at the present pace, zero if unknown
 	Events      []Event        // newest first, the last few
 }
+
+// Way is how far the clients of one route are.
+type Way struct {
+	Route             string
+	Total, Authorized int
+}
+
+// Width is the share that is authorized, in percent.
+func (w Way) Width() float64 { return percent(w.Authorized, w.Total) }
 
 // Day is what happened on one UTC day.
 type Day struct {

@@ -9,7 +9,7 @@
 //	            └─► Static    style sheets, scripts and the icon, under names with a hash
 //
 // A page is a file below pages/, inside one of three frames below frames/: owner (phone first, no
-// script, nothing about us but the agency's name), gate (before an operator is signed in, and
+// script but to copy, nothing about us but the agency's name), gate (before an operator is signed in, and
 // errors) and console. Each file belongs to exactly one Go type, see views. Words for stages,
 // reasons and permissions are in words.go and permissions.go.
 //

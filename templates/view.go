@@ -24,6 +24,8 @@ func views() map[string]View {
 		"unsubscribe": UnsubscribePage{},
 		"refer":       ReferPage{},
 		"answer":      AnswerPage{},
+		"manager":     ManagerPage{},
+		"nothing":     NothingPage{},
 
 		"sign_in":    SignInPage{},
 		"setup":      SetupPage{},
@@ -64,6 +66,8 @@ func views() map[string]View {
 		"bulk_job": BulkJobPage{},
 
 		"reconcile": ReconcilePage{},
+
+		"run": RunPage{},
 
 		"quarantine": QuarantinePage{},
 

@@ -70,12 +70,17 @@ const (
 	reasonUnsubscribed Reason = "unsubscribed"
 	reasonExpired      Reason = "expired"
 	reasonConflict     Reason = "conflict"
+
+	reasonNoActivation  Reason = "no_activation"
+	reasonUsernameTaken Reason = "username_taken"
+	reasonUserLimit     Reason = "user_limit"
 )
 
 func reasons() []Reason {
 	return []Reason{
 		reasonWrongAccount, reasonConflict, reasonBounced, reasonDeclined,
-		reasonMissingScope, reasonExpired, reasonUnsubscribed,
+		reasonMissingScope, reasonNoActivation, reasonUsernameTaken, reasonUserLimit,
+		reasonExpired, reasonUnsubscribed,
 	}
 }
 
@@ -99,6 +104,12 @@ func (r Reason) Meaning() string {
 		return "The link’s time ran out before the owner consented."
 	case reasonConflict:
 		return "The account that consented is connected for another client already."
+	case reasonNoActivation:
+		return "The owner says that the user is added, but the provider’s activation mail did not come within two days."
+	case reasonUsernameTaken:
+		return "The owner says that the provider refused one username after the other."
+	case reasonUserLimit:
+		return "The account’s plan allows no further user, as the owner says."
 	}
 	return ""
 }
@@ -120,6 +131,12 @@ func (r Reason) Cure() string {
 		return "Call first, then invite again: a fresh link replaces the old one."
 	case reasonConflict:
 		return "Move the grant in quarantine to the client whose account it is, and ask this owner to sign in to their own."
+	case reasonNoActivation:
+		return "Remind the owner: most often a letter of the address differs. If the mail did come, say on the client’s page that the user is active."
+	case reasonUsernameTaken:
+		return "Ask the owner what the provider says. If the user is there after all, say so on the client’s page; or change the route to owner."
+	case reasonUserLimit:
+		return "Change the client’s route to owner: the owner then consents by the same link. Or agree on another plan with them."
 	}
 	return ""
 }

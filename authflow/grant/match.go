@@ -21,18 +21,22 @@ import (
 //
 // Without an expected account id, the organisation's name and the contact address speak for a client. They
 // have to speak for this one alone: what also speaks for another waits for an operator, so that the verdict
-// does not depend on whose link was used, nor on who came first.
-func judge(ctx context.Context, tx pgx.Tx, client uuid.UUID, account provisioning.Account) (Verdict, error) {
-	var name, email string
+// does not depend on whose link was used, nor on who came first. So do the client's own Account Manager, whose
+// username is unique over all accounts, and against it that of another client.
+func judge(ctx context.Context, tx pgx.Tx, client uuid.UUID, account provisioning.Account, subject string) (Verdict, error) {
+	var name, email, username string
+	var route provisioning.Route
 	var expected *string
 	err := tx.QueryRow(ctx, `
 		SELECT
 			name,
 			owner_email,
-			account_id
+			account_id,
+			username,
+			route
 		FROM clients
 		WHERE id = $1
-		FOR UPDATE`, client).Scan(&name, &email, &expected)
+		FOR UPDATE`, client).Scan(&name, &email, &expected, &username, &route)
 	if err != nil {
 		return Verdict{}, fmt.Errorf("read the client to verify: %w", err)
 	}
@@ -57,6 +61,11 @@ func judge(ctx context.Context, tx pgx.Tx, client uuid.UUID, account provisionin
 	case expected != nil:
 		wrong.Evidence = fmt.Sprintf("another account than the expected %s; %s", *expected, e)
 		return wrong, nil
+	case route == provisioning.RouteManager && strings.EqualFold(subject, username):
+		return Verdict{
+			Status: StatusActive, Event: provisioning.EventAuthorized,
+			Evidence: "no account id was expected; the client's own Account Manager signed in; " + e.String(),
+		}, nil
 	case e.convinces():
 		return Verdict{Status: StatusActive, Event: provisioning.EventAuthorized, Evidence: "no account id was expected; " + e.String()}, nil
 	}

@@ -328,7 +328,7 @@ func (o *office) consent(t *testing.T, client uuid.UUID, account provisioning.Ac
 			return err
 		}
 		v, err := o.Store.Take(t.Context(), tx, grant.Consented{
-			Client: client, Invitation: ids[0], Tokens: o.provider.consent(account.ID), Account: account,
+			Client: client, Invitation: &ids[0], Tokens: o.provider.consent(account.ID), Account: account,
 		})
 		if err != nil {
 			return err

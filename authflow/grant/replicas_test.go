@@ -179,7 +179,7 @@ func (f *fleet) consent(t *testing.T, client uuid.UUID, account sandbox.Account)
 		if err != nil {
 			return err
 		}
-		v, err := f.keeper.Store.Take(t.Context(), tx, grant.Consented{Client: client, Invitation: links[0], Tokens: tokens, Account: found})
+		v, err := f.keeper.Store.Take(t.Context(), tx, grant.Consented{Client: client, Invitation: &links[0], Tokens: tokens, Account: found})
 		if err != nil {
 			return err
 		}

@@ -30,9 +30,26 @@ type Store struct {
 // Consented is what a walk to the provider brought: tokens, and the account that they open.
 type Consented struct {
 	Client     uuid.UUID
-	Invitation uuid.UUID
+	Invitation *uuid.UUID // nil if no owner's link began the walk
 	Tokens     provisioning.Tokens
 	Account    provisioning.Account
+}
+
+// Holding returns those of the clients that have an active grant, in tx's transaction.
+func (s *Store) Holding(ctx context.Context, tx pgx.Tx, clients []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT client_id
+		FROM grants
+		WHERE client_id = ANY ($1)
+			AND status = 'active'`, clients)
+	if err != nil {
+		return nil, fmt.Errorf("find who has a grant: %w", err)
+	}
+	holding, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("find who has a grant: %w", err)
+	}
+	return holding, nil
 }
 
 // Verdict says what the account that consented means for the client.
@@ -47,7 +64,7 @@ type Verdict struct {
 // client and spends every link that leads to it. To move the client and to thank its owner is left to the
 // caller, who has more to write in the same transaction. The client's row is locked until its end.
 func (s *Store) Take(ctx context.Context, tx pgx.Tx, c Consented) (Verdict, error) {
-	v, err := judge(ctx, tx, c.Client, c.Account)
+	v, err := judge(ctx, tx, c.Client, c.Account, c.Tokens.Subject)
 	if err != nil {
 		return Verdict{}, err
 	}

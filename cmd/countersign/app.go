@@ -12,6 +12,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/manager"
 	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations"
 	"github.com/countersign/countersign/migrations/postgres"
@@ -42,6 +43,7 @@ type app struct {
 	links      *authflow.Links
 	flow       *authflow.Flow
 	grants     *grant.Store
+	managers   *manager.Store
 	keeper     *grant.Keeper // nil without an app at the provider
 	calls      *budget.Meter // of the app's key, likewise
 	tokens     *budget.Meter // of the token endpoint, likewise
@@ -115,6 +117,8 @@ func openApp(ctx context.Context, c config, log *slog.Logger, count func(notify.
 		}
 	}
 	a.grants = &grant.Store{DB: db.Pool, Vault: keys, Thanker: a.inviter, App: c.OAuthClientID, Scopes: c.scopes(), Now: a.clock.now}
+	a.inviter.Grants = a.grants
+	a.managers = &manager.Store{DB: db.Pool, Vault: keys, Renamer: a.renamer, Now: a.clock.now}
 	a.flow = &authflow.Flow{
 		DB:      db.Pool,
 		Vault:   keys,

@@ -50,6 +50,9 @@ type config struct {
 	UsernameMax     string `env:"USERNAME_MAX" envDefault:"50"`
 	MailDomainCheck string `env:"MAIL_DOMAIN_CHECK" envDefault:"on"`
 
+	AgencyIMAPURL provisioning.Secret `env:"AGENCY_IMAP_URL"`
+	PasswordLink  string              `env:"PASSWORD_LINK"`
+
 	SMTPURL     provisioning.Secret `env:"SMTP_URL"`
 	MailFrom    string              `env:"MAIL_FROM"`
 	MailReplyTo string              `env:"MAIL_REPLY_TO"`
@@ -121,7 +124,7 @@ const prefix = "COUNTERSIGN_"
 
 // secretSettings may also be given as the path of a file, in a variable of the same name and _FILE.
 func secretSettings() []string {
-	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "DKIM_KEY", "OAUTH_CLIENT_SECRET", "SSO_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
+	return []string{"DATABASE_URL", "VAULT_KEYS", "SMTP_URL", "IMAP_URL", "AGENCY_IMAP_URL", "DKIM_KEY", "OAUTH_CLIENT_SECRET", "SSO_CLIENT_SECRET", "PARTNER_CLIENT_SECRET", "PARTNER_API_KEY"}
 }
 
 // readEnvironment returns the environment, with the lines of envFile where it says nothing itself and
@@ -293,10 +296,16 @@ func (c *config) checkMail(mistake func(string, string, ...any)) {
 			mistake("SMTP_URL", "%w", err)
 		}
 	}
-	if c.IMAPURL != "" {
-		if _, err := inbox.ParseURL(c.IMAPURL.Reveal()); err != nil {
-			mistake("IMAP_URL", "%w", err)
+	for name, mailbox := range map[string]provisioning.Secret{"IMAP_URL": c.IMAPURL, "AGENCY_IMAP_URL": c.AgencyIMAPURL} {
+		if mailbox == "" {
+			continue
 		}
+		if _, err := inbox.ParseURL(mailbox.Reveal()); err != nil {
+			mistake(name, "%w", err)
+		}
+	}
+	if err := checkPasswordLink(c.PasswordLink); err != nil {
+		mistake("PASSWORD_LINK", "%w", err)
 	}
 	if c.MailFrom == "" {
 		c.MailFrom = c.AgencyMailbox
@@ -326,6 +335,20 @@ func (c *config) checkMail(mistake func(string, string, ...any)) {
 	c.checkPace(mistake)
 	c.checkDKIM(mistake)
 	c.checkReminders(mistake)
+}
+
+// checkPasswordLink accepts an https address with placeholders, which an app of this machine may have a scheme of its own
+// for, and nothing that a browser would run.
+func checkPasswordLink(pattern string) error {
+	if pattern == "" {
+		return nil
+	}
+	filled := strings.NewReplacer("{username}", "u", "{ref}", "r", "{id}", "i").Replace(pattern)
+	u, err := url.Parse(filled)
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.ContainsAny(filled, "{}") {
+		return fmt.Errorf("%q is not an https address with the placeholders {username}, {ref} or {id}, such as https://vault.example.com/search?q={username}", pattern)
+	}
+	return nil
 }
 
 func (c *config) checkPace(mistake func(string, string, ...any)) {

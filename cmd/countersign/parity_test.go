@@ -44,6 +44,8 @@ func ways() []way {
 		{"read its mails", "", "GET /admin/clients/:id/mails/:mail", "GET /clients/{id}/mails, GET /clients/{id}/mails/{mail}", inSight},
 		{"hand a link over", "", "clients/:id/link", "POST /clients/{id}/link", "a link on a terminal is a secret in its scrollback"},
 		{"give it another username", "usernames", "clients/:id/username", "POST /clients/{id}/username", ""},
+		{"say that an Account Manager is active", "", "clients/:id/active", "GET /clients/{id}/manager, POST /clients/{id}/manager/active", "it takes a person at the provider's pages, who has a browser before them"},
+		{"consent for one client after the other", "", "run/start, run/continue, run/skip, run/end", "", "it takes a person at the provider's pages, who has a browser before them"},
 		{"remind", "remind", "clients/:id/reminder/plan, clients/:id/reminder/send, clients/:id/reminder/skip", "POST /clients/{id}/reminder", ""},
 		{"lift an owner's no", "mail let-in", "clients/:id/opt-in, mail/suppressed/:id/let-in", "POST /clients/{id}/opt-in, POST /mail/suppressed/{id}/let-in", ""},
 		{"see who is mailed no more", "mail suppressed", "GET /admin/mail/suppressed", "GET /mail/suppressed", ""},

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -259,6 +261,17 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.flow.Sweep(ctx) },
 		},
 	}
+	handlers["sweep_managers"] = queue.Handler{
+		Every: sweepPause,
+		Work:  func(ctx context.Context, _ queue.Running) error { return a.managers.Sweep(ctx) },
+	}
+	if a.config.AgencyIMAPURL != "" {
+		handlers["read_agency_mailbox"] = queue.Handler{
+			Every: sweepPause,
+			Limit: readingLimit,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.readAgencyMailbox(ctx) },
+		}
+	}
 	jobs := a.bulk()
 	handlers[bulk.JobBulk] = queue.Handler{Limit: bulkLimit, Work: jobs.Work}
 	handlers["sweep_bulk"] = queue.Handler{
@@ -333,24 +346,55 @@ func (a *app) operatorAddresses(ctx context.Context) ([]string, error) {
 
 // readMailbox reads what comes back until ctx ends: of all replicas, the one that runs this job.
 func (a *app) readMailbox(ctx context.Context) error {
-	account, err := inbox.ParseURL(a.config.IMAPURL.Reveal())
+	return a.watch(ctx, a.config.IMAPURL, "", func(ctx context.Context, name string, m inbox.Message) error {
+		return a.returns.TakeFrom(ctx, name, m.UIDValidity, m.UID, m.Raw, m.Truncated)
+	})
+}
+
+// readAgencyMailbox reads what the provider writes to new users until ctx ends, likewise. It may be the mailbox that
+// readMailbox reads.
+func (a *app) readAgencyMailbox(ctx context.Context) error {
+	activations := &notify.Activations{
+		DB: a.db.Pool, Taker: a.managers, Hosts: a.config.providerHosts(), Now: a.clock.now, Log: a.log,
+	}
+	return a.watch(ctx, a.config.AgencyIMAPURL, "activations in ", func(ctx context.Context, name string, m inbox.Message) error {
+		return activations.TakeFrom(ctx, name, m.UIDValidity, m.UID, m.Raw, m.ReceivedAt)
+	})
+}
+
+// watch hands out the messages of a mailbox until ctx ends. Whoever reads it for another end has a prefix of their own.
+func (a *app) watch(
+	ctx context.Context, address provisioning.Secret, prefix string, take func(ctx context.Context, name string, m inbox.Message) error,
+) error {
+	account, err := inbox.ParseURL(address.Reveal())
 	if err != nil {
 		return err
 	}
-	name := account.String()
-	validity, uid, err := a.returns.Bookmark(ctx, name)
+	name := prefix + account.String()
+	validity, uid, err := notify.Bookmark(ctx, a.db.Pool, name)
 	if err != nil {
 		return err
 	}
 	o := inbox.Options{Account: account, Log: a.log}
 	from := inbox.Bookmark{UIDValidity: validity, UID: uid}
-	err = inbox.Watch(ctx, o, from, func(ctx context.Context, m inbox.Message) error {
-		return a.returns.TakeFrom(ctx, name, m.UIDValidity, m.UID, m.Raw, m.Truncated)
-	})
+	err = inbox.Watch(ctx, o, from, func(ctx context.Context, m inbox.Message) error { return take(ctx, name, m) })
 	if err != nil {
 		return err
 	}
 	return queue.Later(0)
+}
+
+// providerHosts are those that a link in the provider's mails may lead to, or to one below them.
+func (c *config) providerHosts() []string {
+	u, err := url.Parse(c.AuthorizeURL)
+	if err != nil {
+		return nil
+	}
+	host := strings.ToLower(u.Hostname())
+	if strings.HasSuffix(host, ".constantcontact.com") {
+		return []string{"constantcontact.com"}
+	}
+	return []string{host}
 }
 
 // bulk does things to many clients.
@@ -387,6 +431,8 @@ func (a *app) web() *web.Server {
 		Links:           a.links,
 		Bulk:            a.bulk(),
 		Flow:            a.flow,
+		Managers:        a.managers,
+		PasswordLink:    a.config.PasswordLink,
 		Grants:          a.grants,
 		Keeper:          a.keeper,
 		Calls:           a.calls,

@@ -47,6 +47,11 @@ func settingGroups() []templates.SettingGroup {
 			Settings: set("BOUNCE_ADDRESS", "Bounce address", "IMAP_URL", "Mailbox behind it"),
 		},
 		{
+			Title: "Account Managers", Link: templates.Link{URL: "/admin/run", Words: "Run through those that are ready"},
+			Note:     "The agency’s mailbox is read for the provider’s mails to new users.",
+			Settings: set("AGENCY_IMAP_URL", "The agency’s mailbox", "PASSWORD_LINK", "Place of the passwords"),
+		},
+		{
 			Title: "Reminders", Note: "Reminders go out on working days between 9 and 17 o’clock where the owner is.",
 			Settings: set("REMINDERS", "Days after the mail before", "TIME_ZONE", "Zone of owners whose own is unknown", "DIGEST", "Daily digest for operators"),
 		},
@@ -147,6 +152,9 @@ func (c *config) describe() map[string]templates.Setting {
 	}
 	if account, err := inbox.ParseURL(c.IMAPURL.Reveal()); err == nil && c.IMAPURL != "" {
 		put("IMAP_URL", account.String())
+	}
+	if account, err := inbox.ParseURL(c.AgencyIMAPURL.Reveal()); err == nil && c.AgencyIMAPURL != "" {
+		put("AGENCY_IMAP_URL", account.String())
 	}
 	if c.DatabaseURL == "" {
 		put("DATABASE_URL", "a private server")

@@ -96,6 +96,14 @@ func printProgress(w io.Writer, p provisioning.Progress) {
 			}
 		}
 	}
+	if len(p.Routes) > 1 {
+		fmt.Fprintln(w, "\nBy route")
+		for _, route := range provisioning.Routes() {
+			if way, used := p.Routes[route]; used {
+				fmt.Fprintf(w, "  %-14s %5d of %d authorized\n", route, way.Stages[provisioning.StageAuthorized], way.Total)
+			}
+		}
+	}
 	if p.Paused > 0 {
 		fmt.Fprintf(w, "\n%d paused\n", p.Paused)
 	}

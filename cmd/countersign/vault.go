@@ -15,6 +15,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/manager"
 	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/migrations/postgres"
 	"github.com/countersign/countersign/provisioning"
@@ -22,7 +23,7 @@ import (
 
 // shelves are all places with sealed values. The secrets come last: see vault.Rotation.
 func shelves() []vault.Shelf {
-	return []vault.Shelf{grant.Shelf{}, authflow.Shelf{}, admin.Shelf{}, vault.Secrets{}}
+	return []vault.Shelf{grant.Shelf{}, authflow.Shelf{}, manager.Shelf{}, admin.Shelf{}, vault.Secrets{}}
 }
 
 func (p *program) vaultCommand() *cobra.Command {

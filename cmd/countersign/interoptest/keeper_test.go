@@ -167,7 +167,7 @@ func (k *keeping) consent(t *testing.T, login string) uuid.UUID {
 		VALUES ($5, $1, $3::text::bytea, now())`, client, account.Organization, login, account.ID, invitation); err != nil {
 		t.Fatal(err)
 	}
-	verdict, err := k.replicas[0].Store.Take(ctx, tx, grant.Consented{Client: client, Invitation: invitation, Tokens: tokens, Account: account})
+	verdict, err := k.replicas[0].Store.Take(ctx, tx, grant.Consented{Client: client, Invitation: &invitation, Tokens: tokens, Account: account})
 	if err != nil || verdict.Status != grant.StatusActive {
 		t.Fatalf("the grant is %s, %v", verdict.Status, err)
 	}

@@ -144,6 +144,8 @@ func TestAPIIsForKeys(t *testing.T) {
 		"PATCH /clients/{id}":                   admin.ScopeWrite,
 		"GET /clients/{id}/events":              admin.ScopeRead,
 		"POST /clients/{id}/link":               admin.ScopeLinks,
+		"GET /clients/{id}/manager":             admin.ScopeRead,
+		"POST /clients/{id}/manager/active":     admin.ScopeWrite,
 		"POST /clients/{id}/opt-in":             admin.ScopeWrite,
 		"POST /clients/{id}/owner":              admin.ScopeWrite,
 		"POST /clients/{id}/reminder":           admin.ScopeWrite,

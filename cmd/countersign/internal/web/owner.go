@@ -33,6 +33,10 @@ func (s *Server) invitation(c *gin.Context) error {
 	switch {
 	case isDead(err):
 		return s.deadLink(c)
+	case err == nil && inv.Route == provisioning.RouteManager:
+		return s.managerPage(c, inv, false)
+	case err == nil && inv.Route != provisioning.RouteOwner:
+		return s.show(c, templates.NothingPage{Letterhead: s.letterhead(c), Client: inv.ClientName})
 	case errors.Is(err, authflow.ErrLinkSpent):
 		page.ConnectedAt = *inv.SpentAt
 	case err != nil:
@@ -92,6 +96,10 @@ func (s *Server) sendToProvider(c *gin.Context, walk authflow.Walk, err error) e
 		return s.deadLink(c)
 	case errors.Is(err, authflow.ErrLinkSpent):
 		return s.ending(c, templates.ResultPage{Outcome: templates.OutcomeConnected, Scopes: s.Scopes})
+	case errors.Is(err, authflow.ErrOtherRoute) && c.Param("token") != "":
+		return s.backToInvitation(c)
+	case errors.Is(err, authflow.ErrOtherRoute):
+		return s.lost(c)
 	case errors.Is(err, authflow.ErrNoProvider):
 		s.Log.ErrorContext(c, "an owner pressed Continue and could not go on", "err", err)
 		return s.ending(c, templates.ResultPage{Outcome: templates.OutcomeUnavailable})
@@ -158,6 +166,10 @@ func (s *Server) callback(c *gin.Context) error {
 	if err != nil && !errors.Is(err, context.Canceled) { // Else the browser left; nothing was redeemed.
 		s.logFailure(c, c.FullPath(), err)
 	}
+	if next := s.nextTurn(c, id, outcome); next != "" {
+		c.Redirect(http.StatusSeeOther, next)
+		return nil
+	}
 	switch {
 	case id == uuid.Nil:
 		c.Redirect(http.StatusSeeOther, "/consent")
@@ -197,6 +209,10 @@ func (s *Server) consent(c *gin.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if run := s.afterWalk(c, id, end); run != "" {
+		c.Redirect(http.StatusSeeOther, run)
+		return nil
 	}
 	page := templates.ResultPage{
 		Outcome: outcomeOnPage(end.Outcome),

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/manager"
 	"github.com/countersign/countersign/cmd/countersign/internal/web/live"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
@@ -49,6 +50,9 @@ func problems() []problem {
 		{admin.ErrMoreThanOwn, http.StatusForbidden},
 		{errRole, http.StatusForbidden},
 		{grant.ErrRefused, http.StatusConflict},
+		{manager.ErrOtherRoute, http.StatusConflict},
+		{manager.ErrNoTurn, http.StatusConflict},
+		{authflow.ErrNoProvider, http.StatusServiceUnavailable},
 		{grant.ErrNoGrant, http.StatusConflict},
 		{grant.ErrDoubtful, http.StatusServiceUnavailable},
 		{provisioning.ErrProviderUnavailable, http.StatusServiceUnavailable},

@@ -98,6 +98,13 @@ func (s *Server) fillProgress(ctx context.Context, page *templates.ProgressPage)
 		ETA:         orZero(p.ETA),
 		Events:      eventsOnPage(events),
 	}
+	for _, route := range provisioning.Routes() {
+		if way, used := p.Routes[route]; used {
+			page.Routes = append(page.Routes, templates.Way{
+				Route: string(route), Total: int(way.Total), Authorized: int(way.Stages[provisioning.StageAuthorized]),
+			})
+		}
+	}
 	for _, d := range p.PerDay {
 		day, err := time.Parse(time.DateOnly, d.Day)
 		if err != nil {

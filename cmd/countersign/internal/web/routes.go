@@ -45,7 +45,7 @@ func (s *Server) routes() (http.Handler, error) {
 	get(router, "/i/:token", s.invitation)
 	get(router, "/i/:token/unsubscribe", s.askUnsubscribe)
 	get(router, "/i/:token/refer", s.askRefer)
-	for _, button := range []string{"begin", "decline", "not-me", "undo", "renew"} {
+	for _, button := range []string{"begin", "decline", "not-me", "undo", "renew", "done", "not-yet", "taken", "limit"} {
 		get(router, "/i/:token/"+button, s.backToInvitation)
 	}
 	get(router, "/oauth/callback", s.callback)
@@ -55,6 +55,10 @@ func (s *Server) routes() (http.Handler, error) {
 	get(router, templates.BrandPath, s.brand)
 	owners := router.Group("", s.throttle(), s.sameOrigin(), s.bound())
 	owners.POST("/i/:token/begin", s.answer(s.begin))
+	owners.POST("/i/:token/done", s.answer(s.done))
+	owners.POST("/i/:token/not-yet", s.answer(s.notYet))
+	owners.POST("/i/:token/taken", s.answer(s.taken))
+	owners.POST("/i/:token/limit", s.answer(s.limit))
 	owners.POST("/i/:token/decline", s.answer(s.decline))
 	owners.POST("/i/:token/not-me", s.answer(s.notMe))
 	owners.POST("/i/:token/refer", s.answer(s.refer))
@@ -104,9 +108,13 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/clients/:id/mails/:mail/html", s.sentFrame)
 	for _, button := range []string{
 		"username", "invite", "opt-in", "owner", "referral/accept", "referral/dismiss",
-		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume",
+		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume", "active",
 	} {
 		get(console, "/clients/:id/"+button, s.backToClient)
+	}
+	get(console, "/run", s.run)
+	for _, button := range []string{"start", "continue", "skip", "end"} {
+		get(console, "/run/"+button, s.backToRun)
 	}
 	get(console, "/quarantine", s.quarantine)
 	get(console, "/quarantine/:id", s.confined)
@@ -191,6 +199,11 @@ func (s *Server) routes() (http.Handler, error) {
 	actions.POST("/clients/:id/reminder/send", s.bound(), s.act(s.sendReminder))
 	actions.POST("/clients/:id/pause", s.bound(), s.act(s.turn(true)))
 	actions.POST("/clients/:id/resume", s.bound(), s.act(s.turn(false)))
+	actions.POST("/clients/:id/active", s.bound(), s.act(s.activate))
+	actions.POST("/run/start", s.bound(), s.answer(s.startRun))
+	actions.POST("/run/continue", s.bound(), s.answer(s.continueRun))
+	actions.POST("/run/skip", s.bound(), s.answer(s.skipTurn))
+	actions.POST("/run/end", s.bound(), s.answer(s.endRun))
 	actions.POST("/quarantine/:id/accept", s.bound(), s.answer(s.acceptHeld))
 	actions.POST("/quarantine/:id/discard", s.bound(), s.answer(s.discardHeld))
 	actions.POST("/quarantine/:id/move", s.bound(), s.answer(s.moveHeld))

@@ -14,6 +14,7 @@
 //	clients.go   the list of clients, its filter and its columns
 //	bulk.go      what is done to many clients: what is asked before, and how far it is
 //	client.go    one client; client_action.go is what its buttons do, client_change.go its edit, link, mails and end
+//	manager.go   the page that asks an owner to add a user, and how far that is; run.go takes operators through many clients
 //	imports.go   a roster file's way into the roster: upload, columns, plan, import, rejects
 //	reconcile.go the roster beside the provider's own list of accounts
 //	mail.go      how outgoing mail stands; beside it what waits and who gets none, its texts, its letterhead, and what
@@ -42,6 +43,7 @@ import (
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/admin/sso"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/manager"
 	"github.com/countersign/countersign/cmd/countersign/internal/web/live"
 	"github.com/countersign/countersign/notify"
 	"github.com/countersign/countersign/provisioning"
@@ -63,6 +65,8 @@ type Server struct {
 	Links           *authflow.Links
 	Bulk            *bulk.Jobs
 	Flow            *authflow.Flow
+	Managers        *manager.Store
+	PasswordLink    string // where the agency's password manager has a user's password; may be empty
 	Grants          *grant.Store
 	Keeper          *grant.Keeper // nil without an app at the provider
 	Calls           *budget.Meter // of the app's key, likewise

@@ -24,6 +24,7 @@ import (
 	"github.com/countersign/countersign/authflow"
 	"github.com/countersign/countersign/authflow/admin"
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/manager"
 	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/cmd/countersign/internal/web"
 	"github.com/countersign/countersign/migrations/pgtest"
@@ -196,6 +197,11 @@ func (b *testBundle) wire(t *testing.T, publicURL string) *web.Server {
 			DB: b.db, Vault: keys, Grants: grants, Links: links, Provider: client, Inviter: inviter, Scopes: scopes,
 			Issuers: authflow.Origins(config.AuthorizeURL, config.TokenURL), Now: b.clock.now, Log: log,
 		},
+		Managers: &manager.Store{
+			DB: b.db, Vault: keys, Renamer: &provisioning.Renamer{DB: b.db, Namer: importer.Namer}, Now: b.clock.now,
+		},
+		PasswordLink: "https://passwords.example/search?q={username}",
+
 		Mailer:     mailer,
 		Sender:     &b.outgoing,
 		Stationery: stationery,

@@ -108,6 +108,24 @@ func whatHappened(e provisioning.Event) string {
 		return "The invitation link ran out"
 	case provisioning.EventRenewed:
 		return "Asked for a fresh link"
+	case provisioning.EventRouteChanged:
+		return "Another route"
+	case provisioning.EventClaimed:
+		return "Says that the user is added"
+	case provisioning.EventUnclaimed:
+		return "Says that the user is not added yet"
+	case provisioning.EventNoActivation:
+		return "No activation mail came in two days"
+	case provisioning.EventUserLimit:
+		return "Says that the plan allows no further user"
+	case provisioning.EventNameRefused:
+		return "Says that the username is taken, once more"
+	case provisioning.EventActivation:
+		return "The activation mail for the user came"
+	case provisioning.EventActive:
+		return "The user is active"
+	case provisioning.EventSkipped:
+		return "Passed over in a run"
 	}
 	return string(e.Kind)
 }
@@ -136,6 +154,7 @@ const (
 	doneMoved     = "moved"
 	doneGone      = "gone"
 	doneEdited    = "edited"
+	doneActive    = "active"
 	skipped       = "not-mailed-"
 )
 
@@ -154,6 +173,8 @@ func doneInWords(done string) string {
 		return "The opt-out is lifted."
 	case doneEdited:
 		return "The changes are saved."
+	case doneActive:
+		return "The user is active: the client is ready for a run."
 	case doneDismissed:
 		return "The owner stays who it was."
 	case doneDecided:
@@ -171,7 +192,7 @@ func doneInWords(done string) string {
 	case skipped + string(provisioning.SkipAuthorized):
 		return "Nobody was mailed, as the client is authorized."
 	case skipped + string(provisioning.SkipRoute):
-		return "Nobody was mailed, as it is not the owner who is asked to consent."
+		return "Nobody was mailed, as nothing is asked of the owner on this client’s route."
 	case skipped + string(provisioning.SkipQueued):
 		return "No other mail was queued, as one is on its way already."
 	}
