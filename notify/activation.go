@@ -105,10 +105,7 @@ func readActivation(raw []byte, hosts []string) activation {
 		if err != nil || !strings.HasPrefix(kind, "text/") {
 			return nil //nolint:nilerr // A part that does not say what it is has nothing to press.
 		}
-		body, err := io.ReadAll(io.LimitReader(part.Body, mostActivation))
-		if err != nil {
-			return nil //nolint:nilerr // What can be read of it counts.
-		}
+		body, _ := io.ReadAll(io.LimitReader(part.Body, mostActivation)) // What can be read of it counts.
 		if kind == "text/html" {
 			links = append(links, linksInHTML(body)...)
 		} else {

@@ -100,7 +100,7 @@ func (r *Reminders) decide(s standing, p place) (letter bool, _ plan) {
 		return false, at(now.Add(lookAgain))
 	case s.EndedAt != nil:
 		return false, at(*r.following(s.Number, *s.EndedAt, p))
-	case s.Obstacle == ObstaclePaused:
+	case s.Obstacle == ObstaclePaused, s.Obstacle == ObstacleOurTurn:
 		return false, at(*r.tomorrow(p))
 	}
 	if open := r.Calendar.Next(now, p.zone, p.locale, p.client); s.PlannedBy == "" && open.After(now) {

@@ -40,10 +40,25 @@ func (c Client) Cure() string {
 	switch {
 	case c.Reason != "":
 		return c.Reason.Cure()
-	case c.Stage == stageImported:
+	case c.Stage == stageImported, c.Route == "manager":
 		return ""
 	}
 	return c.Stage.Cure()
+}
+
+// Meaning says what is true of the client in its stage, on its route.
+func (c Client) Meaning() string {
+	switch {
+	case c.Reason != "":
+		return c.Reason.Meaning()
+	case c.Route == "manager" && c.Stage == stageInvited:
+		return "The owner was asked to add a user for you, and has not said that it is done."
+	case c.Route == "manager" && c.Stage == stageStarted:
+		return "The user for you is on its way or there: an operator has to consent as that user."
+	case c.Route == "manager" && c.Stage == stageLapsed:
+		return "Was authorized, but the provider says that the grant is gone: an operator has to consent again."
+	}
+	return c.Stage.Meaning()
 }
 
 // Unmailed says why the owner cannot be invited by mail, whatever anybody presses; nothing if they can.

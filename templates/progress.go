@@ -17,6 +17,7 @@ type ProgressPage struct {
 	NoApp     bool       // at the provider none is set up, and Calls is empty
 	Calls     Budget
 	Mail      MailStanding
+	ToRun     int   // clients that are ready for a run
 	NoMailbox bool  // usernames cannot be made, so that nothing can be imported
 	Most      int64 // bytes of a roster file
 

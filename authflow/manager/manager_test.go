@@ -73,9 +73,9 @@ func (d *desk) client(ref string) provisioning.Client {
 	return c
 }
 
-func (d *desk) exec(sql string, args ...any) {
+func (d *desk) exec(sql string) {
 	d.Helper()
-	if _, err := d.db.Exec(d.Context(), sql, args...); err != nil {
+	if _, err := d.db.Exec(d.Context(), sql); err != nil {
 		d.Fatal(err)
 	}
 }

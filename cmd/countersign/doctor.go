@@ -441,20 +441,32 @@ func (d *doctor) checkSMTP(ctx context.Context) check {
 	return passed(server.Address() + signedIn(server))
 }
 
+// checkIMAP opens the mailbox of bounces and the agency's, and keeps the last of them open: where there are both, that
+// is the one to which the mail for usernames comes.
 func (d *doctor) checkIMAP(ctx context.Context) check {
-	if d.config.IMAPURL == "" {
+	if d.config.IMAPURL == "" && d.config.AgencyIMAPURL == "" {
 		return skipped(prefix+"IMAP_URL is not set, so that nothing reads the agency mailbox",
 			"set it to that mailbox, such as imaps://user:password@mail.example.com:993")
 	}
-	account, err := inbox.ParseURL(d.config.IMAPURL.Reveal())
-	if err != nil {
-		return failureBy(err, "")
+	var found []string
+	for _, address := range []provisioning.Secret{d.config.IMAPURL, d.config.AgencyIMAPURL} {
+		if address == "" {
+			continue
+		}
+		account, err := inbox.ParseURL(address.Reveal())
+		if err != nil {
+			return failureBy(err, "")
+		}
+		if d.mailbox != nil {
+			d.mailbox.Close(ctx)
+		}
+		d.account = account
+		if d.mailbox, err = d.openMailbox(ctx); err != nil {
+			return failureBy(err, "")
+		}
+		found = append(found, account.Address()+signedIn(account)+", folder "+account.Folder)
 	}
-	d.account = account
-	if d.mailbox, err = d.openMailbox(ctx); err != nil {
-		return failureBy(err, "")
-	}
-	return passed(account.Address() + signedIn(account) + ", folder " + account.Folder)
+	return passed(strings.Join(found, "; and "))
 }
 
 func (d *doctor) openMailbox(ctx context.Context) (*inbox.Mailbox, error) {

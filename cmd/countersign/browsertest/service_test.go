@@ -26,6 +26,12 @@ type service struct {
 // newService starts both. Settings that begin with one of the texts are left out.
 func newService(t *testing.T, without ...string) *service {
 	t.Helper()
+	return newServiceAt(t, nil, nil, without...)
+}
+
+// newServiceAt is newService with more flags for the sandbox, and more settings.
+func newServiceAt(t *testing.T, flags, settings []string, without ...string) *service {
+	t.Helper()
 	s := &service{lab: need(t)}
 	var err error
 	if s.tmp, err = s.lab.folder(); err != nil {
@@ -34,7 +40,7 @@ func newService(t *testing.T, without ...string) *service {
 	listen := freeAddress(t)
 	s.base = "http://" + listen
 	box := s.lab.service(t, s.tmp, nil, "COUNTERSIGN_PROVIDER_API_URL",
-		"sandbox", "--listen", "127.0.0.1:0", "--unlimited", "--redirect-uri", s.base+"/oauth/callback")
+		append([]string{"sandbox", "--listen", "127.0.0.1:0", "--unlimited", "--redirect-uri", s.base + "/oauth/callback"}, flags...)...)
 	s.sandbox = regexp.MustCompile(`imitates the provider at (\S+)`).FindStringSubmatch(box.out.String())[1]
 	s.settings = []string{
 		"COUNTERSIGN_DATA_DIR=" + s.tmp + "/data",
@@ -47,6 +53,7 @@ func newService(t *testing.T, without ...string) *service {
 			s.settings = append(s.settings, export[1])
 		}
 	}
+	s.settings = append(s.settings, settings...)
 	s.process = s.start(t, "/admin/enter/")
 	s.setUp = regexp.MustCompile(`http://\S+/admin/enter/\S+`).FindString(s.process.out.String())
 	lines := strings.Split(strings.TrimSpace(s.command(t, "", "key", "create", "--name", "test", "--scopes", "links")), "\n")

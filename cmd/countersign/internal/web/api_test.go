@@ -786,7 +786,7 @@ func TestAPIInvitations(t *testing.T) {
 	b.imports(t, rosterFile+"DELI,Corner Deli,,dan@deli.example,,,\nYOGA,Yoga Studio,,eve@yoga.example,,,\n")
 	b.browser(t).post(t, b.link(t, "BLOOM")+"/decline", nil)
 	b.browser(t).walk(t, b.link(t, "ACME/1"), adaLogin, sandbox.Allow)
-	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET paused = true WHERE ref = 'DELI'; UPDATE clients SET route = 'manager' WHERE ref = 'YOGA'`); err != nil {
+	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET paused = true WHERE ref = 'DELI'; UPDATE clients SET route = 'partner' WHERE ref = 'YOGA'`); err != nil {
 		t.Fatal(err)
 	}
 	api := b.caller(t, admin.ScopeWrite)
@@ -838,7 +838,7 @@ func TestAPIProgress(t *testing.T) {
 		return got
 	}
 	empty := read()
-	names := []string{"authorized_ratio", "eta", "invited_ever", "paused", "per_day", "reasons", "stages", "total"}
+	names := []string{"authorized_ratio", "eta", "invited_ever", "paused", "per_day", "reasons", "routes", "stages", "total"}
 	if diff := cmp.Diff(names, slices.Sorted(maps.Keys(empty))); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
 	}
@@ -863,11 +863,14 @@ func TestAPIProgress(t *testing.T) {
 	}
 	delete(got, "per_day")
 	delete(got, "eta")
+	stages := map[string]any{"imported": 1.0, "invited": 0.0, "started": 0.0, "authorized": 1.0, "lapsed": 0.0, "stalled": 1.0}
 	want := map[string]any{
 		"total":  3.0,
-		"stages": map[string]any{"imported": 1.0, "invited": 0.0, "started": 0.0, "authorized": 1.0, "lapsed": 0.0, "stalled": 1.0},
+		"stages": stages,
+		"routes": map[string]any{"owner": map[string]any{"total": 3.0, "stages": stages}},
 		"reasons": map[string]any{
 			"bounced": 0.0, "declined": 1.0, "wrong_account": 0.0, "missing_scope": 0.0, "unsubscribed": 0.0, "expired": 0.0, "conflict": 0.0,
+			"no_activation": 0.0, "username_taken": 0.0, "user_limit": 0.0,
 		},
 		"paused": 0.0, "invited_ever": 0.0, "authorized_ratio": 1.0 / 3,
 	}

@@ -399,12 +399,12 @@ func TestClientAuthorized(t *testing.T) {
 	d.press(t, "owner", url.Values{"email": {"adam@acme.example"}, "name": {"Adam"}}).says(t, "Nobody was mailed, as the client is authorized.", "adam@acme.example")
 	b.isAt(t, "ACME/1", "authorized")
 
-	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET route = 'manager' WHERE ref = 'CAFE'`); err != nil {
+	if _, err := b.db.Exec(t.Context(), `UPDATE clients SET route = 'partner' WHERE ref = 'CAFE'`); err != nil {
 		t.Fatal(err)
 	}
 	d.ref = "CAFE"
 	d.offers(t, d.page(t), "owner", "pause")
-	d.press(t, "invite", nil).says(t, "Nobody was mailed, as it is not the owner who is asked to consent.")
+	d.press(t, "invite", nil).says(t, "Nobody was mailed, as nothing is asked of the owner on this client’s route.")
 }
 
 // TestClientActionsAreGuarded presses every button without a session, from another site, and for nobody.

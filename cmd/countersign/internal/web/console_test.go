@@ -24,9 +24,13 @@ const operatorEmail = "olga@brightside.example"
 // operator is a browser that is signed in.
 func (b *testBundle) operator(t *testing.T) *browser {
 	t.Helper()
-	o, err := b.Admin.CreateOperator(t.Context(), admin.NewOperator{
-		Email: operatorEmail, Name: "Olga", Role: admin.RoleOwner, Password: password,
-	}, provisioning.ActorCLI)
+	return b.signedIn(t, admin.NewOperator{Email: operatorEmail, Name: "Olga", Role: admin.RoleOwner, Password: password})
+}
+
+// signedIn is a browser that a new operator is signed in with.
+func (b *testBundle) signedIn(t *testing.T, n admin.NewOperator) *browser {
+	t.Helper()
+	o, err := b.Admin.CreateOperator(t.Context(), n, provisioning.ActorCLI)
 	if err != nil {
 		t.Fatal(err)
 	}

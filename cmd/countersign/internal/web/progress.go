@@ -98,6 +98,9 @@ func (s *Server) fillProgress(ctx context.Context, page *templates.ProgressPage)
 		ETA:         orZero(p.ETA),
 		Events:      eventsOnPage(events),
 	}
+	if page.ToRun, err = s.Managers.Waiting(ctx); err != nil {
+		return err
+	}
 	for _, route := range provisioning.Routes() {
 		if way, used := p.Routes[route]; used {
 			page.Routes = append(page.Routes, templates.Way{
