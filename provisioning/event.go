@@ -68,6 +68,9 @@ const (
 	EventActivation   EventKind = "activation"    // the provider's mail for the new user came
 	EventActive       EventKind = "active"        // an operator says that the user can sign in
 	EventSkipped      EventKind = "skipped"       // an operator passed the client over in a run
+
+	// EventRefused: the partner's token does not open the account.
+	EventRefused EventKind = "refused"
 )
 
 // Actor says who did it: ActorOwner, ActorSystem, or an operator or key by name.

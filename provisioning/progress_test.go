@@ -255,9 +255,9 @@ func TestProgressJSON(t *testing.T) {
 	}
 	keys := func(m map[string]int) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
 	for want, keys := range map[string]string{
-		"authorized_ratio eta invited_ever paused per_day reasons routes stages total":                                       strings.Join(slices.Sorted(maps.Keys(all)), " "),
-		"authorized imported invited lapsed stalled started":                                                                 keys(got.Stages),
-		"bounced conflict declined expired missing_scope no_activation unsubscribed user_limit username_taken wrong_account": keys(got.Reasons),
+		"authorized_ratio eta invited_ever paused per_day reasons routes stages total":                                                            strings.Join(slices.Sorted(maps.Keys(all)), " "),
+		"authorized imported invited lapsed stalled started":                                                                                      keys(got.Stages),
+		"bounced conflict declined expired missing_scope no_account no_activation unmanaged unsubscribed user_limit username_taken wrong_account": keys(got.Reasons),
 		"authorized day invited": strings.Join(slices.Sorted(maps.Keys(got.PerDay[0])), " "),
 	} {
 		if keys != want {

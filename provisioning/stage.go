@@ -49,6 +49,11 @@ const (
 	ReasonNoActivation  Reason = "no_activation"  // the owner says that the user is added, and the provider's mail for it did not come
 	ReasonUsernameTaken Reason = "username_taken" // the provider refuses one username after the other
 	ReasonUserLimit     Reason = "user_limit"     // the account's plan allows no further user
+
+	// The following are of the route partner.
+
+	ReasonUnmanaged Reason = "unmanaged"  // the account is none that the partner manages
+	ReasonNoAccount Reason = "no_account" // the roster does not say which account it is
 )
 
 // Reasons lists all reasons.
@@ -56,7 +61,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonBounced, ReasonDeclined, ReasonWrongAccount, ReasonMissingScope,
 		ReasonUnsubscribed, ReasonExpired, ReasonConflict,
-		ReasonNoActivation, ReasonUsernameTaken, ReasonUserLimit,
+		ReasonNoActivation, ReasonUsernameTaken, ReasonUserLimit, ReasonUnmanaged, ReasonNoAccount,
 	}
 }
 

@@ -40,7 +40,7 @@ func (c Client) Cure() string {
 	switch {
 	case c.Reason != "":
 		return c.Reason.Cure()
-	case c.Stage == stageImported, c.Route == "manager":
+	case c.Stage == stageImported, c.Route == "manager", c.Route == "partner":
 		return ""
 	}
 	return c.Stage.Cure()
@@ -55,6 +55,12 @@ func (c Client) Meaning() string {
 		return "The owner was asked to add a user for you, and has not said that it is done."
 	case c.Route == "manager" && c.Stage == stageStarted:
 		return "The user for you is on its way or there: an operator has to consent as that user."
+	case c.Route == "partner" && c.Stage == stageImported:
+		return "In the roster. The partner’s token is tried on its account by itself, soon."
+	case c.Route == "partner" && c.Stage == stageAuthorized:
+		return "The partner’s token opens the account. Nobody has to consent."
+	case c.Route == "partner" && c.Stage == stageLapsed:
+		return "Was authorized, but the partner’s token does not open the account any more."
 	case c.Route == "manager" && c.Stage == stageLapsed:
 		return "Was authorized, but the provider says that the grant is gone: an operator has to consent again."
 	}
@@ -90,6 +96,7 @@ type Field struct{ Name, Value string }
 //	pause, resume      the switch beside the stage
 //	username           taken
 //	active             the Account Manager can sign in
+//	check              asks whether the partner's token opens the account
 type ClientPage struct {
 	Console
 	Provider    string // display name
@@ -104,6 +111,7 @@ type ClientPage struct {
 	Reminders   *Reminders // nil where there is nothing to remind of
 	Grant       *Grant     // nil if there is none
 	Manager     *Manager   // nil unless the client waits on the route manager
+	Partner     *Partner   // nil unless the client is on the route partner
 	Quarantined []Held     // of other accounts than the expected one
 	Mails       []Mail     // newest first
 	Held        string     // why mails that are on their way do not go out, empty if they do

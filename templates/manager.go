@@ -119,3 +119,10 @@ func (RunPage) Reasons() []string {
 		"The second factor is not at hand", "The password is not known", "The user cannot sign in", "It is another account", "Later",
 	}
 }
+
+// Partner is when the partner's token was tried on the account of a client.
+type Partner struct {
+	SetUp     bool      // there is a partner's token
+	CheckedAt time.Time // zero if the provider has not answered yet
+	NextAt    time.Time // zero if it is tried as soon as can be
+}

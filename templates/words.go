@@ -74,12 +74,14 @@ const (
 	reasonNoActivation  Reason = "no_activation"
 	reasonUsernameTaken Reason = "username_taken"
 	reasonUserLimit     Reason = "user_limit"
+	reasonUnmanaged     Reason = "unmanaged"
+	reasonNoAccount     Reason = "no_account"
 )
 
 func reasons() []Reason {
 	return []Reason{
 		reasonWrongAccount, reasonConflict, reasonBounced, reasonDeclined,
-		reasonMissingScope, reasonNoActivation, reasonUsernameTaken, reasonUserLimit,
+		reasonMissingScope, reasonNoActivation, reasonUsernameTaken, reasonUserLimit, reasonUnmanaged, reasonNoAccount,
 		reasonExpired, reasonUnsubscribed,
 	}
 }
@@ -110,6 +112,10 @@ func (r Reason) Meaning() string {
 		return "The owner says that the provider refused one username after the other."
 	case reasonUserLimit:
 		return "The account’s plan allows no further user, as the owner says."
+	case reasonUnmanaged:
+		return "The partner’s token does not open the account: it is none that you manage."
+	case reasonNoAccount:
+		return "The partner’s token needs the account id, and the roster does not have it."
 	}
 	return ""
 }
@@ -137,6 +143,10 @@ func (r Reason) Cure() string {
 		return "Ask the owner what the provider says. If the user is there after all, say so on the client’s page; or change the route to owner."
 	case reasonUserLimit:
 		return "Change the client’s route to owner: the owner then consents by the same link. Or agree on another plan with them."
+	case reasonUnmanaged:
+		return "Have the owner approve your request for access at the provider; the account is asked for again every day. Or change the route."
+	case reasonNoAccount:
+		return "Fill it in from the provider’s list, under Reconcile, or change the route."
 	}
 	return ""
 }

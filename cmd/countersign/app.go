@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/constantcontact"
+	"github.com/countersign/countersign/provisioning/partner"
 	"github.com/countersign/countersign/provisioning/queue"
 	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
@@ -39,6 +40,7 @@ type app struct {
 	importer   *provisioning.Importer   // nil without an agency mailbox: there is no username to give
 	uploads    *provisioning.Uploads    // likewise
 	reconciler *provisioning.Reconciler // nil without partner settings
+	partner    *partner.Checker         // likewise
 	renamer    *provisioning.Renamer    // nil without an agency mailbox
 	links      *authflow.Links
 	flow       *authflow.Flow

@@ -45,6 +45,7 @@ func ways() []way {
 		{"hand a link over", "", "clients/:id/link", "POST /clients/{id}/link", "a link on a terminal is a secret in its scrollback"},
 		{"give it another username", "usernames", "clients/:id/username", "POST /clients/{id}/username", ""},
 		{"say that an Account Manager is active", "", "clients/:id/active", "GET /clients/{id}/manager, POST /clients/{id}/manager/active", "it takes a person at the provider's pages, who has a browser before them"},
+		{"try the partner's token on an account", "", "clients/:id/check", "POST /clients/{id}/check", "it is tried by itself within minutes of an import or a change, and every day or so after that"},
 		{"consent for one client after the other", "", "run/start, run/continue, run/skip, run/end", "", "it takes a person at the provider's pages, who has a browser before them"},
 		{"remind", "remind", "clients/:id/reminder/plan, clients/:id/reminder/send, clients/:id/reminder/skip", "POST /clients/{id}/reminder", ""},
 		{"lift an owner's no", "mail let-in", "clients/:id/opt-in, mail/suppressed/:id/let-in", "POST /clients/{id}/opt-in, POST /mail/suppressed/{id}/let-in", ""},

@@ -5,9 +5,11 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/authflow/grant"
+	"github.com/countersign/countersign/authflow/vault"
 	"github.com/countersign/countersign/provisioning"
 	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/constantcontact"
+	"github.com/countersign/countersign/provisioning/partner"
 )
 
 const (
@@ -44,13 +46,17 @@ func (a *app) openProvider() (err error) {
 	if c.PartnerClientID == "" {
 		return nil
 	}
-	partner := c.partner()
-	partner.Calls = a.share(a.meter(c.PartnerAPIKey.Reveal(), "api", c.providerRate, c.providerDaily), budget.Background)
-	partner.Tokens = a.share(a.meter(c.PartnerClientID, "token", c.tokenRate, 0), budget.Background)
-	asPartner, err := constantcontact.NewPartner(partner)
+	credentials := c.partner()
+	credentials.Calls = a.share(a.meter(c.PartnerAPIKey.Reveal(), "api", c.providerRate, c.providerDaily), budget.Background)
+	credentials.Tokens = a.share(a.meter(c.PartnerClientID, "token", c.tokenRate, 0), budget.Background)
+	credentials.Shelf = &vault.TokenShelf{
+		DB: a.db.Pool, Vault: a.grants.Vault, Name: c.PartnerClientID + " at " + credentials.TokenURL, Now: a.clock.now,
+	}
+	asPartner, err := constantcontact.NewPartner(credentials)
 	if err != nil {
 		return err
 	}
+	a.partner = &partner.Checker{DB: a.db.Pool, Provider: asPartner, PerDay: c.providerDaily, Now: a.clock.now, Log: a.log}
 	a.reconciler = &provisioning.Reconciler{DB: a.db.Pool, Partner: asPartner, Importer: a.importer}
 	return nil
 }

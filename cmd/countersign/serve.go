@@ -272,6 +272,13 @@ func (a *app) handlers() map[queue.Kind]queue.Handler {
 			Work:  func(ctx context.Context, _ queue.Running) error { return a.readAgencyMailbox(ctx) },
 		}
 	}
+	if a.partner != nil {
+		handlers["check_partner"] = queue.Handler{
+			Every: sweepPause,
+			Limit: reconcileLimit,
+			Work:  func(ctx context.Context, _ queue.Running) error { return a.partner.Work(ctx) },
+		}
+	}
 	jobs := a.bulk()
 	handlers[bulk.JobBulk] = queue.Handler{Limit: bulkLimit, Work: jobs.Work}
 	handlers["sweep_bulk"] = queue.Handler{
@@ -432,6 +439,7 @@ func (a *app) web() *web.Server {
 		Bulk:            a.bulk(),
 		Flow:            a.flow,
 		Managers:        a.managers,
+		Partner:         a.partner,
 		PasswordLink:    a.config.PasswordLink,
 		Grants:          a.grants,
 		Keeper:          a.keeper,

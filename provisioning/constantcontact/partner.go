@@ -48,8 +48,40 @@ type PartnerConfig struct {
 	APIURL       string
 	Calls        Budget           // of the API key; nil: no limits
 	Tokens       Budget           // of the partner's token endpoint; nil: no limits
+	Shelf        TokenShelf       // nil: the token is kept in memory
 	HTTP         *http.Client     // only its Transport and Timeout are used; by default 15 s
 	Now          func() time.Time // by default time.Now
+}
+
+// TokenShelf keeps a partner's token where all replicas find it.
+type TokenShelf interface {
+	// Token returns the token on the shelf if it is good for at least margin and not the one that the provider has
+	// refused. Else it has fetch get another, for one caller at a time, and keeps that.
+	Token(ctx context.Context, margin time.Duration, refused provisioning.Secret,
+		fetch func(context.Context) (provisioning.Tokens, error)) (provisioning.Secret, error)
+}
+
+// pocket is the TokenShelf of one process.
+type pocket struct {
+	now func() time.Time
+
+	mu    sync.Mutex // held while a token is asked for, so that one is asked for at a time
+	token provisioning.Tokens
+}
+
+func (p *pocket) Token(
+	ctx context.Context, margin time.Duration, refused provisioning.Secret, fetch func(context.Context) (provisioning.Tokens, error),
+) (provisioning.Secret, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now().Before(p.token.ExpiresAt.Add(-margin)) && p.token.Access != refused {
+		return p.token.Access, nil
+	}
+	tokens, err := fetch(ctx)
+	if err == nil {
+		p.token = tokens
+	}
+	return tokens.Access, err
 }
 
 // Partner speaks to the provider's partner API. It gets its token by itself and tries again where that can
@@ -57,9 +89,7 @@ type PartnerConfig struct {
 type Partner struct {
 	client Client // with the partner's id and secret
 	apiKey provisioning.Secret
-
-	mu    sync.Mutex // held while a token is asked for, so that one is asked for at a time
-	token provisioning.Tokens
+	shelf  TokenShelf
 }
 
 var _ provisioning.Partner = (*Partner)(nil)
@@ -100,6 +130,7 @@ func NewPartner(c PartnerConfig) (*Partner, error) {
 	if c.Now != nil {
 		p.client.now = c.Now
 	}
+	p.shelf = cmp.Or[TokenShelf](c.Shelf, &pocket{now: p.client.now})
 	return p, nil
 }
 
@@ -258,14 +289,13 @@ func (p *Partner) ManagedAccount(ctx context.Context, id string) (provisioning.A
 // call makes one call of the partner API, which has to be one that may be repeated. A token that is refused
 // is renewed once; where the provider cannot answer, it is asked again, later and later.
 func (p *Partner) call(ctx context.Context, op, method, address string, body []byte, answer any) error {
-	renewed := false
+	var stale provisioning.Secret // the token that was refused
 	for try := 1; ; try++ {
-		token, err := p.authorize(ctx)
+		token, err := p.authorize(ctx, stale)
 		if err == nil {
 			err = p.try(ctx, op, method, address, body, token, answer)
-			if refused, ok := errors.AsType[*provisioning.ProviderError](err); ok && refused.Status == http.StatusUnauthorized && !renewed {
-				renewed = true
-				p.forget(token)
+			if refused, ok := errors.AsType[*provisioning.ProviderError](err); ok && refused.Status == http.StatusUnauthorized && stale == "" {
+				stale = token
 				continue
 			}
 			err = explainCall(err)
@@ -302,32 +332,18 @@ func (p *Partner) try(ctx context.Context, op, method, address string, body []by
 	return p.client.ask(op, p.client.calls, req, answer, token, p.apiKey)
 }
 
-// authorize returns a token that is good for a while.
-func (p *Partner) authorize(ctx context.Context) (provisioning.Secret, error) {
-	const op = "get the partner's token"
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.client.now().Before(p.token.ExpiresAt.Add(-tokenMargin)) {
-		return p.token.Access, nil
-	}
-	tokens, _, err := p.client.token(ctx, op, p.client.TokenURL(), url.Values{
-		"grant_type": {"client_credentials"},
-		"scope":      {partnerScope},
+// authorize returns a token that is good for a while, and another one than the one that was refused.
+func (p *Partner) authorize(ctx context.Context, refused provisioning.Secret) (provisioning.Secret, error) {
+	return p.shelf.Token(ctx, tokenMargin, refused, func(ctx context.Context) (provisioning.Tokens, error) {
+		tokens, _, err := p.client.token(ctx, "get the partner's token", p.client.TokenURL(), url.Values{
+			"grant_type": {"client_credentials"},
+			"scope":      {partnerScope},
+		})
+		if err != nil {
+			return tokens, explainToken(err)
+		}
+		return tokens, nil
 	})
-	if err != nil {
-		return "", explainToken(err)
-	}
-	p.token = tokens
-	return tokens.Access, nil
-}
-
-// forget makes the next call get another token than this one.
-func (p *Partner) forget(token provisioning.Secret) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.token.Access == token {
-		p.token = provisioning.Tokens{}
-	}
 }
 
 // pause says how long to wait before the call that failed is made again, and whether that can help.

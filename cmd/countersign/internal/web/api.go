@@ -95,6 +95,7 @@ func (s *Server) api(router *gin.Engine) huma.API {
 	register(s, api, http.MethodGet, "/progress", admin.ScopeRead, "Read the progress", s.readProgress)
 	register(s, api, http.MethodGet, "/export.csv", admin.ScopeRead, "Download the roster with usernames and stages", s.exportFile, sendsCSV)
 	s.managerAPI(api)
+	s.partnerAPI(api)
 	s.quarantineAPI(api)
 	s.providerAPI(api)
 	s.mailAPI(api)

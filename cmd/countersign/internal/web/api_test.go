@@ -144,6 +144,7 @@ func TestAPIIsForKeys(t *testing.T) {
 		"PATCH /clients/{id}":                   admin.ScopeWrite,
 		"GET /clients/{id}/events":              admin.ScopeRead,
 		"POST /clients/{id}/link":               admin.ScopeLinks,
+		"POST /clients/{id}/check":              admin.ScopeWrite,
 		"GET /clients/{id}/manager":             admin.ScopeRead,
 		"POST /clients/{id}/manager/active":     admin.ScopeWrite,
 		"POST /clients/{id}/opt-in":             admin.ScopeWrite,
@@ -870,7 +871,7 @@ func TestAPIProgress(t *testing.T) {
 		"routes": map[string]any{"owner": map[string]any{"total": 3.0, "stages": stages}},
 		"reasons": map[string]any{
 			"bounced": 0.0, "declined": 1.0, "wrong_account": 0.0, "missing_scope": 0.0, "unsubscribed": 0.0, "expired": 0.0, "conflict": 0.0,
-			"no_activation": 0.0, "username_taken": 0.0, "user_limit": 0.0,
+			"no_activation": 0.0, "username_taken": 0.0, "user_limit": 0.0, "unmanaged": 0.0, "no_account": 0.0,
 		},
 		"paused": 0.0, "invited_ever": 0.0, "authorized_ratio": 1.0 / 3,
 	}

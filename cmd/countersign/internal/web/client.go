@@ -57,7 +57,7 @@ func (s *Server) clientPage(c *gin.Context, client provisioning.Client) (templat
 	}
 	page.Events = eventsOnPage(events)
 	for _, fill := range []func(*gin.Context, provisioning.Client, *templates.ClientPage) error{
-		s.fillMails, s.fillReminders, s.fillReferral, s.fillGrants, s.fillManager,
+		s.fillMails, s.fillReminders, s.fillReferral, s.fillGrants, s.fillManager, s.fillPartner,
 	} {
 		if err := fill(c, client, &page); err != nil {
 			return page, err

@@ -23,6 +23,7 @@ import (
 	"github.com/countersign/countersign/provisioning/audit"
 	"github.com/countersign/countersign/provisioning/bulk"
 	"github.com/countersign/countersign/provisioning/once"
+	"github.com/countersign/countersign/provisioning/partner"
 	"github.com/countersign/countersign/provisioning/roster"
 	"github.com/countersign/countersign/templates"
 )
@@ -51,6 +52,7 @@ func problems() []problem {
 		{errRole, http.StatusForbidden},
 		{grant.ErrRefused, http.StatusConflict},
 		{manager.ErrOtherRoute, http.StatusConflict},
+		{partner.ErrOtherRoute, http.StatusConflict},
 		{manager.ErrNoTurn, http.StatusConflict},
 		{authflow.ErrNoProvider, http.StatusServiceUnavailable},
 		{grant.ErrNoGrant, http.StatusConflict},

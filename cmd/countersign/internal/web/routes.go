@@ -108,7 +108,7 @@ func (s *Server) routes() (http.Handler, error) {
 	get(console, "/clients/:id/mails/:mail/html", s.sentFrame)
 	for _, button := range []string{
 		"username", "invite", "opt-in", "owner", "referral/accept", "referral/dismiss",
-		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume", "active",
+		"reminder/plan", "reminder/skip", "reminder/send", "pause", "resume", "active", "check",
 	} {
 		get(console, "/clients/:id/"+button, s.backToClient)
 	}
@@ -200,6 +200,7 @@ func (s *Server) routes() (http.Handler, error) {
 	actions.POST("/clients/:id/pause", s.bound(), s.act(s.turn(true)))
 	actions.POST("/clients/:id/resume", s.bound(), s.act(s.turn(false)))
 	actions.POST("/clients/:id/active", s.bound(), s.act(s.activate))
+	actions.POST("/clients/:id/check", s.bound(), s.act(s.check))
 	actions.POST("/run/start", s.bound(), s.answer(s.startRun))
 	actions.POST("/run/continue", s.bound(), s.answer(s.continueRun))
 	actions.POST("/run/skip", s.bound(), s.answer(s.skipTurn))

@@ -15,6 +15,7 @@
 //	bulk.go      what is done to many clients: what is asked before, and how far it is
 //	client.go    one client; client_action.go is what its buttons do, client_change.go its edit, link, mails and end
 //	manager.go   the page that asks an owner to add a user, and how far that is; run.go takes operators through many clients
+//	partner.go   whether the partner's token opens an account
 //	imports.go   a roster file's way into the roster: upload, columns, plan, import, rejects
 //	reconcile.go the roster beside the provider's own list of accounts
 //	mail.go      how outgoing mail stands; beside it what waits and who gets none, its texts, its letterhead, and what
@@ -51,6 +52,7 @@ import (
 	"github.com/countersign/countersign/provisioning/budget"
 	"github.com/countersign/countersign/provisioning/bulk"
 	"github.com/countersign/countersign/provisioning/once"
+	"github.com/countersign/countersign/provisioning/partner"
 	"github.com/countersign/countersign/templates"
 )
 
@@ -66,7 +68,8 @@ type Server struct {
 	Bulk            *bulk.Jobs
 	Flow            *authflow.Flow
 	Managers        *manager.Store
-	PasswordLink    string // where the agency's password manager has a user's password; may be empty
+	Partner         *partner.Checker // nil without a partner's settings
+	PasswordLink    string           // where the agency's password manager has a user's password; may be empty
 	Grants          *grant.Store
 	Keeper          *grant.Keeper // nil without an app at the provider
 	Calls           *budget.Meter // of the app's key, likewise

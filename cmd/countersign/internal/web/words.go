@@ -124,6 +124,8 @@ func whatHappened(e provisioning.Event) string {
 		return "The activation mail for the user came"
 	case provisioning.EventActive:
 		return "The user is active"
+	case provisioning.EventRefused:
+		return "The partner’s token does not open the account"
 	case provisioning.EventSkipped:
 		return "Passed over in a run"
 	}
@@ -155,6 +157,7 @@ const (
 	doneGone      = "gone"
 	doneEdited    = "edited"
 	doneActive    = "active"
+	doneChecked   = "checked"
 	skipped       = "not-mailed-"
 )
 
@@ -175,6 +178,8 @@ func doneInWords(done string) string {
 		return "The changes are saved."
 	case doneActive:
 		return "The user is active: the client is ready for a run."
+	case doneChecked:
+		return "The provider was asked."
 	case doneDismissed:
 		return "The owner stays who it was."
 	case doneDecided:
