@@ -84,7 +84,7 @@ func (c *Checker) Work(ctx context.Context) error {
 		}
 		err = c.ask(ctx, *next, provisioning.ActorSystem)
 		if errors.Is(err, provisioning.ErrProviderUnavailable) || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // The next Work goes on.
 		}
 		if err != nil {
 			return err
