@@ -15,7 +15,7 @@ import (
 type Shelf struct{}
 
 // Name implements vault.Shelf.
-func (Shelf) Name() string { return "activation links" }
+func (Shelf) Name() string { return "activations" }
 
 // Keys implements vault.Shelf.
 func (Shelf) Keys(ctx context.Context, db provisioning.DB) (map[string]int, error) {

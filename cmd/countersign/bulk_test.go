@@ -124,6 +124,15 @@ func TestKilledWhileWorkingInBulk(t *testing.T) {
 		}
 	}
 	work := in.start(t, "bulk", "tag", "--set", "spring", "--all")
+	// It has to be the one that starts the private server: whoever does, ends it when it ends itself.
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(in.dataDir, "run", ".s.PGSQL.5432")); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it starts no database:\n%s", work.output)
+		}
+	}
 	until(work, "begin", func() bool { return j.Done > 0 })
 	work.kill()
 	t.Logf("the command is killed after %d clients", j.Done)

@@ -63,8 +63,8 @@ func TestVaultRotateKeysOfTheEnvironment(t *testing.T) {
 	if _, complaints, code := after.run(t, "vault", "rotate"); code != 1 || !strings.Contains(complaints, `"k1"`) {
 		t.Errorf("without the old key: exit code %d, %s", code, complaints)
 	}
-	between.expectStatus(t, "k2  seals   0 0 0 0", "k1  opens; run countersign vault rotate before it is removed  2000 0 0 1")
-	after.expectStatus(t, "k2  seals  0 0 0 0", "k1  missing: add it to the keys  2000 0 0 1")
+	between.expectStatus(t, "k2  seals   0 0 0 0 0", "k1  opens; run countersign vault rotate before it is removed  2000 0 0 0 1")
+	after.expectStatus(t, "k2  seals  0 0 0 0 0", "k1  missing: add it to the keys  2000 0 0 0 1")
 
 	// Killed wherever it is, it goes on at the next start.
 	killed := between.start(t, "vault", "rotate")
@@ -76,8 +76,8 @@ func TestVaultRotateKeysOfTheEnvironment(t *testing.T) {
 	if diff := cmp.Diff([]string{"k1"}, r.Removable); diff != "" {
 		t.Errorf("removable keys (-want +got):\n%s", diff)
 	}
-	between.expectStatus(t, "k2  seals  2000 0 0 1", "k1  unused  0 0 0 0")
-	after.expectStatus(t, "k2  seals  2000 0 0 1")
+	between.expectStatus(t, "k2  seals  2000 0 0 0 1", "k1  unused  0 0 0 0 0")
+	after.expectStatus(t, "k2  seals  2000 0 0 0 1")
 	after.doctor(t).of(t, "vault keys").want(t, "ok", "they belong to this database", "")
 	before.doctor(t).of(t, "vault keys").want(t, "fail", `"k2"`, "add the key to COUNTERSIGN_VAULT_KEYS")
 	if out := after.mustRun(t, "vault", "rotate"); out != "Sealed 0 values anew with the key k2.\n" {
@@ -139,7 +139,7 @@ func TestVaultRotateKeyFile(t *testing.T) {
 
 	again := in.serve(t)
 	in.doctor(t).of(t, "vault keys").want(t, "ok", "they belong to this database", "")
-	in.expectStatus(t, r.Key+"  seals  0 0 0 1")
+	in.expectStatus(t, r.Key+"  seals  0 0 0 0 1")
 	again.kill()
 
 	// A key file from before the rotation is told at once.
