@@ -367,6 +367,34 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRunForgetsLinks: the link of an activation mail stays until its user has consented.
+func TestRunForgetsLinks(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, 2)
+	ann := provisioning.Operator("ann@agency.example")
+	for _, ref := range []string{"C0", "C1"} {
+		d.now = d.now.Add(time.Minute)
+		d.mailed(d.client(ref).Username, "https://provider.example/"+ref)
+	}
+	has := func(ref string) bool {
+		t.Helper()
+		state, err := d.State(t.Context(), d.client(ref).ID)
+		d.ok(err)
+		return state.HasLink
+	}
+	if got := d.next(ann); got != "C0" || !has("C0") {
+		t.Errorf("the turn of %s, and its link is there: %v", got, has("C0"))
+	}
+	d.authorize("C0")
+	if got := d.next(ann); got != "C1" || has("C0") || !has("C1") {
+		t.Errorf("the turn of %s; links: %v %v", got, has("C0"), has("C1"))
+	}
+	d.ok(d.End(t.Context(), ann))
+	if !has("C1") {
+		t.Error("a client that was left has lost its link")
+	}
+}
+
 // TestRunOfTheSilent gives a client that nobody does anything for to somebody else.
 func TestRunOfTheSilent(t *testing.T) {
 	t.Parallel()

@@ -97,18 +97,8 @@ const mostTries = 20
 
 func (s *Store) next(ctx context.Context, operator provisioning.Actor) (run Run, err error) {
 	err = s.inRun(ctx, operator, true, func(tx pgx.Tx, id uuid.UUID) error {
-		_, err := tx.Exec(ctx, `
-			UPDATE run_turns t
-			SET
-				ended_at = $2,
-				outcome = CASE WHEN c.stage = 'authorized' THEN 'authorized' ELSE 'left' END
-			FROM clients c
-			WHERE t.run_id = $1
-				AND t.ended_at IS NULL
-				AND c.id = t.client_id
-				AND (c.stage = 'authorized' OR c.route <> 'manager' OR c.paused)`, id, s.Now())
-		if err != nil {
-			return fmt.Errorf("see what became of the client: %w", err)
+		if err := s.settle(ctx, tx, id, false); err != nil {
+			return err
 		}
 		if err := s.take(ctx, tx, id); err != nil {
 			return err
@@ -117,6 +107,37 @@ func (s *Store) next(ctx context.Context, operator provisioning.Actor) (run Run,
 		return err
 	})
 	return run, err
+}
+
+// settle sees what became of the run's client: its turn is over if nothing is left to do for it, or if the run is over.
+// Who has consented can sign in, and needs no link for that any more.
+func (s *Store) settle(ctx context.Context, tx pgx.Tx, run uuid.UUID, over bool) error {
+	_, err := tx.Exec(ctx, `
+		WITH ended AS (
+			UPDATE run_turns t
+			SET
+				ended_at = $2,
+				outcome = CASE WHEN c.stage = 'authorized' THEN 'authorized' ELSE 'left' END
+			FROM clients c
+			WHERE t.run_id = $1
+				AND t.ended_at IS NULL
+				AND c.id = t.client_id
+				AND (c.stage = 'authorized' OR c.route <> 'manager' OR c.paused OR $3)
+			RETURNING
+				t.client_id,
+				t.outcome
+		)
+		UPDATE managers m
+		SET
+			active_at = coalesce(m.active_at, $2),
+			activation_link = NULL
+		FROM ended e
+		WHERE m.client_id = e.client_id
+			AND e.outcome = 'authorized'`, run, s.Now(), over)
+	if err != nil {
+		return fmt.Errorf("see what became of the client: %w", err)
+	}
+	return nil
 }
 
 // inRun locks the operator's run. Where there is none it starts one, or returns ErrNoTurn.
@@ -257,21 +278,10 @@ func (s *Store) Skip(ctx context.Context, operator provisioning.Actor, client uu
 // End ends the operator's run; the client that it is at is free for others. Without a run it does nothing.
 func (s *Store) End(ctx context.Context, operator provisioning.Actor) error {
 	err := s.inRun(ctx, operator, false, func(tx pgx.Tx, run uuid.UUID) error {
-		_, err := tx.Exec(ctx, `
-			WITH turns AS (
-				UPDATE run_turns t
-				SET
-					ended_at = $2,
-					outcome = CASE WHEN c.stage = 'authorized' THEN 'authorized' ELSE 'left' END
-				FROM clients c
-				WHERE t.run_id = $1
-					AND t.ended_at IS NULL
-					AND c.id = t.client_id
-			)
-			UPDATE runs
-			SET ended_at = $2
-			WHERE id = $1`, run, s.Now())
-		if err != nil {
+		if err := s.settle(ctx, tx, run, true); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE runs SET ended_at = $2 WHERE id = $1`, run, s.Now()); err != nil {
 			return fmt.Errorf("end the run: %w", err)
 		}
 		return nil

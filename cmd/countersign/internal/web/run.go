@@ -98,17 +98,17 @@ func (s *Server) endRun(c *gin.Context) error {
 	return nil
 }
 
-// continueRun sends the operator to the provider. That the user can sign in, they are about to show.
+// continueRun sends the operator to the provider, or on to the next client where nothing is left to do.
 func (s *Server) continueRun(c *gin.Context) error {
-	return s.inTurn(c, func(client uuid.UUID) error {
-		err := s.Managers.Activate(c, client, whoActs(c))
-		if errors.Is(err, manager.ErrOtherRoute) { // authorized meanwhile, or on another route
-			return s.startRun(c)
-		}
+	return s.inTurn(c, func(id uuid.UUID) error {
+		client, err := s.Store.Client(c, id.String())
 		if err != nil {
 			return err
 		}
-		walk, err := s.Flow.BeginAs(c, client, whoActs(c))
+		if client.Route != provisioning.RouteManager || client.Stage == provisioning.StageAuthorized {
+			return s.startRun(c)
+		}
+		walk, err := s.Flow.BeginAs(c, id, whoActs(c))
 		if err != nil {
 			return err
 		}
