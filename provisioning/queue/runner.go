@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		FetchPollInterval:    time.Second,
 		JobTimeout:           jobLimit,
 		RescueStuckJobsAfter: 2 * jobLimit,
-		Logger:               slog.New(atLeast{r.Log.Handler(), slog.LevelWarn}),
+		Logger:               slog.New(riverLog{r.Log.Handler(), stopping}),
 		Queues:               make(map[string]river.QueueConfig),
 		Workers:              workers,
 	}
@@ -287,11 +288,29 @@ func unfinished() []rivertype.JobState {
 	}
 }
 
-// atLeast drops River's routine messages and keeps its warnings.
-type atLeast struct {
+// riverLog drops River's routine messages and keeps its warnings, but for those of work that was broken off because the
+// Runner stops: whatever that was is begun again elsewhere or after the next start.
+type riverLog struct {
 	slog.Handler
 
-	level slog.Level
+	stopping <-chan struct{}
 }
 
-func (h atLeast) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h riverLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (h riverLog) Handle(ctx context.Context, record slog.Record) error {
+	select {
+	case <-h.stopping:
+	default:
+		return h.Handler.Handle(ctx, record)
+	}
+	brokenOff := false
+	record.Attrs(func(a slog.Attr) bool {
+		brokenOff = strings.Contains(a.Value.String(), context.Canceled.Error())
+		return !brokenOff
+	})
+	if brokenOff {
+		return nil
+	}
+	return h.Handler.Handle(ctx, record)
+}
