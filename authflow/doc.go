@@ -26,5 +26,6 @@
 // Files: link.go (invitations), consent.go (the walk), answer.go (decline, unsubscribe, renew, expiry),
 // sweep.go (walks that were cut off, and old ones), shelf.go (sealing verifiers anew). What came of a
 // consent is kept by package authflow/grant, sealed by authflow/vault. The provider is spoken to by package
-// constantcontact; operators are let in by package authflow/admin.
+// constantcontact; operators are let in by package authflow/admin. On the route manager it is an operator who walks
+// (Flow.BeginAs): package authflow/manager knows for whom.
 package authflow

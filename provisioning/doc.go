@@ -19,6 +19,7 @@
 //	Reconciliations have that done by jobs and keep what was found for a day           (reconciliations.go)
 //	Inviter         selects clients and queues their invitations in one transaction           (invite.go);
 //	                changes owners, and takes those whom owners name               (owner.go, referral.go)
+//	Route           is how a client gets authorized; one that changes begins anew on the other (client.go, route.go)
 //	Filter          selects clients, in an order, page by page                                (filter.go, search.go)
 //	PauseAll …      do to a batch of clients what is done to one, for package provisioning/bulk       (batch.go)
 //	OptOut, OptIn   what owners say about mail stands beside the stage                        (optout.go)
@@ -26,7 +27,8 @@
 //	Store           reads clients, events, imports; Progress counts without counting rows
 //
 // Neighbours: package authflow makes the links and verifies grants; package notify writes the mails;
-// both are plugged into Inviter by the program. Package provisioning/roster reads roster files, package
+// both are plugged into Inviter by the program. What the route partner takes is package provisioning/partner's, and the
+// route manager's is package authflow/manager's. Package provisioning/roster reads roster files, package
 // provisioning/queue carries jobs. What the provider says of an account or a grant comes in the types of
 // provider.go.
 package provisioning
