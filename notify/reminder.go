@@ -85,7 +85,7 @@ func (o Obstacle) Words() string {
 	case ObstacleNewRoute:
 		return "the client's route has changed since the invitation: invite the client again"
 	case ObstacleOurTurn:
-		return "the owner has added the user, as far as is known: the next step is yours"
+		return "the owner has done their part, or said what is in the way: the next step is yours"
 	case ObstacleDeclined:
 		return "the owner declined: talk to them, and lift the opt-out if they agree"
 	case ObstacleUnsubscribed:
@@ -166,7 +166,11 @@ func (r *Reminders) read(ctx context.Context, db provisioning.DB, clients []uuid
 				WHEN $4 = 0 THEN 'none_sent'
 				WHEN coalesce(ended.number, r.number) >= $4 THEN 'all_sent'
 				WHEN c.paused THEN 'paused'
-				WHEN c.route = 'manager' AND c.stage IN ('started', 'lapsed') THEN 'our_turn'
+				WHEN c.route = 'manager' AND (c.reason IN ('user_limit', 'username_taken') OR EXISTS (
+					SELECT FROM managers m
+					WHERE m.client_id = c.id
+						AND (m.ready_at IS NOT NULL OR m.claimed_at IS NOT NULL AND NOT m.missed)
+				)) THEN 'our_turn'
 				WHEN EXISTS (
 					SELECT FROM messages
 					WHERE client_id = c.id

@@ -348,6 +348,7 @@ func TestRemindersOfManagers(t *testing.T) {
 	client := d.waiting("acme")
 	d.exec(`UPDATE clients SET route = 'manager', username = 'agency+acme@agency.example' WHERE id = $1`, client)
 	d.now = d.now.AddDate(0, 0, 3)
+	d.exec(`INSERT INTO managers (client_id, open, claimed_at) VALUES ($1, true, now())`, client)
 	d.advance(client, provisioning.EventClaimed, provisioning.StageStarted, "")
 	if got := d.state(client); got.Why != notify.ObstacleOurTurn {
 		t.Errorf("after the owner's word: %+v", got)
@@ -356,6 +357,16 @@ func TestRemindersOfManagers(t *testing.T) {
 	if got := d.onItsWay(client); got != "" {
 		t.Errorf("%s is on its way", got)
 	}
+	d.advance(client, provisioning.EventUserLimit, provisioning.StageStalled, provisioning.ReasonUserLimit)
+	d.exec(`UPDATE managers SET claimed_at = NULL WHERE client_id = $1`, client)
+	if got := d.state(client); got.Why != notify.ObstacleOurTurn {
+		t.Errorf("after they told that their plan allows no more users: %+v", got)
+	}
+	d.advance(client, provisioning.EventStarted, provisioning.StageStarted, "")
+	if got := d.state(client); got.Why != "" {
+		t.Errorf("after they took their word back: %+v", got)
+	}
+	d.exec(`UPDATE managers SET claimed_at = now(), missed = true WHERE client_id = $1`, client)
 	d.advance(client, provisioning.EventNoActivation, provisioning.StageStalled, provisioning.ReasonNoActivation)
 	d.now = d.now.AddDate(0, 0, 1)
 	d.due()

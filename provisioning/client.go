@@ -40,9 +40,6 @@ const (
 // Routes lists all routes.
 func Routes() []Route { return []Route{RouteOwner, RouteManager, RoutePartner, RouteExternal} }
 
-// Mails tells whether the owner is written to: the others of the route are nobody's but the agency's.
-func (r Route) Mails() bool { return r == RouteOwner || r == RouteManager }
-
 // Consents tells whether a grant of ours authorizes the client, whoever consents to it.
 func (r Route) Consents() bool { return r == RouteOwner || r == RouteManager }
 

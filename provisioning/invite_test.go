@@ -73,7 +73,7 @@ func (c candidate) skip(named, again bool) provisioning.SkipReason {
 		return provisioning.SkipPaused
 	case c.stage == provisioning.StageAuthorized:
 		return provisioning.SkipAuthorized
-	case !c.route.Mails():
+	case c.route != provisioning.RouteOwner && c.route != provisioning.RouteManager:
 		return provisioning.SkipRoute
 	case named:
 		return ""

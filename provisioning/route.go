@@ -16,8 +16,8 @@ type rerouted struct {
 }
 
 // reroute lets clients whose route changes begin anew on the other one, in tx's transaction: mails that ask for what is
-// no longer wanted are taken back. Their links stay good and lead to what the
-// new route asks. Whoever has a grant that works, and is to have one, is authorized by it at once.
+// no longer wanted are taken back. Their links stay good and lead to what the new route asks. Whoever has a grant that
+// works, and is to have one, is authorized by it at once.
 func (i *Inviter) reroute(ctx context.Context, tx pgx.Tx, list []rerouted, actor Actor) error {
 	if len(list) == 0 {
 		return nil

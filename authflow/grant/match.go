@@ -21,8 +21,8 @@ import (
 //
 // Without an expected account id, the organisation's name and the contact address speak for a client. They
 // have to speak for this one alone: what also speaks for another waits for an operator, so that the verdict
-// does not depend on whose link was used, nor on who came first. So do the client's own Account Manager, whose
-// username is unique over all accounts, and against it that of another client.
+// does not depend on whose link was used, nor on who came first. On the route manager the client's own
+// Account Manager speaks for it too: its username is unique over all accounts.
 func judge(ctx context.Context, tx pgx.Tx, client uuid.UUID, account provisioning.Account, subject string) (Verdict, error) {
 	var name, email, username string
 	var route provisioning.Route

@@ -85,7 +85,7 @@ func linkAD(client uuid.UUID) vault.AD {
 }
 
 // hold locks a client, and its steps behind it, until tx ends. It returns ErrOtherRoute or provisioning.ErrNotFound.
-func hold(ctx context.Context, tx pgx.Tx, client uuid.UUID) (provisioning.Stage, error) {
+func hold(ctx context.Context, tx pgx.Tx, client uuid.UUID) error {
 	var route provisioning.Route
 	var stage provisioning.Stage
 	err := tx.QueryRow(ctx, `
@@ -96,33 +96,32 @@ func hold(ctx context.Context, tx pgx.Tx, client uuid.UUID) (provisioning.Stage,
 		WHERE id = $1
 		FOR NO KEY UPDATE`, client).Scan(&route, &stage)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("client %s: %w", client, provisioning.ErrNotFound)
+		return fmt.Errorf("client %s: %w", client, provisioning.ErrNotFound)
 	}
 	if err != nil {
-		return "", fmt.Errorf("hold the client: %w", err)
+		return fmt.Errorf("hold the client: %w", err)
 	}
 	if route != provisioning.RouteManager || stage == provisioning.StageAuthorized {
-		return "", ErrOtherRoute
+		return ErrOtherRoute
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO managers (client_id, open)
 		VALUES ($1, true)
 		ON CONFLICT DO NOTHING`, client)
 	if err != nil {
-		return "", fmt.Errorf("hold the client: %w", err)
+		return fmt.Errorf("hold the client: %w", err)
 	}
-	return stage, nil
+	return nil
 }
 
 // change does something to the steps of a client that hold has locked, in a transaction of its own, and tells its
 // history.
-func (s *Store) change(ctx context.Context, client uuid.UUID, do func(pgx.Tx, provisioning.Stage) (provisioning.Change, error)) error {
+func (s *Store) change(ctx context.Context, client uuid.UUID, do func(pgx.Tx) (provisioning.Change, error)) error {
 	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
-		stage, err := hold(ctx, tx, client)
-		if err != nil {
+		if err := hold(ctx, tx, client); err != nil {
 			return err
 		}
-		ch, err := do(tx, stage)
+		ch, err := do(tx)
 		if err != nil || ch.Event == "" {
 			return err
 		}
@@ -139,7 +138,7 @@ func (s *Store) change(ctx context.Context, client uuid.UUID, do func(pgx.Tx, pr
 // Claim notes that the owner says to have added the user. To say so twice changes nothing unless the provider's mail
 // has been missed meanwhile: then it is waited for anew. It returns ErrOtherRoute or provisioning.ErrNotFound.
 func (s *Store) Claim(ctx context.Context, client uuid.UUID) error {
-	return s.change(ctx, client, func(tx pgx.Tx, _ provisioning.Stage) (provisioning.Change, error) {
+	return s.change(ctx, client, func(tx pgx.Tx) (provisioning.Change, error) {
 		tag, err := tx.Exec(ctx, `
 			UPDATE managers
 			SET
@@ -156,7 +155,7 @@ func (s *Store) Claim(ctx context.Context, client uuid.UUID) error {
 
 // Unclaim takes the owner's word back: they pressed too early. It returns the errors of Claim.
 func (s *Store) Unclaim(ctx context.Context, client uuid.UUID) error {
-	return s.change(ctx, client, func(tx pgx.Tx, _ provisioning.Stage) (provisioning.Change, error) {
+	return s.change(ctx, client, func(tx pgx.Tx) (provisioning.Change, error) {
 		tag, err := tx.Exec(ctx, `
 			UPDATE managers
 			SET
@@ -176,7 +175,7 @@ func (s *Store) Unclaim(ctx context.Context, client uuid.UUID) error {
 // it of a username that was replaced before changes nothing. After MostNames of them the client stalls, for an operator
 // to find out why. It returns the errors of Claim.
 func (s *Store) Taken(ctx context.Context, client uuid.UUID, username string) error {
-	return s.change(ctx, client, func(tx pgx.Tx, _ provisioning.Stage) (provisioning.Change, error) {
+	return s.change(ctx, client, func(tx pgx.Tx) (provisioning.Change, error) {
 		refused := provisioning.Change{
 			Event: provisioning.EventNameRefused, Actor: provisioning.ActorOwner,
 			To: provisioning.StageStalled, Reason: provisioning.ReasonUsernameTaken, Detail: provisioning.Detail{"username": username},
@@ -186,7 +185,7 @@ func (s *Store) Taken(ctx context.Context, client uuid.UUID, username string) er
 			return provisioning.Change{}, err
 		}
 		if s.Renamer == nil || asked >= MostNames {
-			return refused, nil
+			return refused, forgetWord(ctx, tx, client)
 		}
 		renamer := *s.Renamer
 		renamer.DB = tx
@@ -196,25 +195,39 @@ func (s *Store) Taken(ctx context.Context, client uuid.UUID, username string) er
 		case err != nil:
 			return provisioning.Change{}, err
 		}
-		_, err := tx.Exec(ctx, `UPDATE managers SET asked_names = asked_names + 1 WHERE client_id = $1`, client)
-		return provisioning.Change{}, err
+		if _, err := tx.Exec(ctx, `UPDATE managers SET asked_names = asked_names + 1 WHERE client_id = $1`, client); err != nil {
+			return provisioning.Change{}, err
+		}
+		return provisioning.Change{}, forgetWord(ctx, tx, client)
 	})
 }
 
 // Limit stalls a client whose plan allows no further user, as its owner says. It returns the errors of Claim.
 func (s *Store) Limit(ctx context.Context, client uuid.UUID) error {
-	return s.change(ctx, client, func(pgx.Tx, provisioning.Stage) (provisioning.Change, error) {
+	return s.change(ctx, client, func(tx pgx.Tx) (provisioning.Change, error) {
 		return provisioning.Change{
 			Event: provisioning.EventUserLimit, Actor: provisioning.ActorOwner,
 			To: provisioning.StageStalled, Reason: provisioning.ReasonUserLimit,
-		}, nil
+		}, forgetWord(ctx, tx, client)
 	})
+}
+
+// forgetWord takes it that the user is not added, whatever the owner said before: they have said otherwise since.
+func forgetWord(ctx context.Context, tx pgx.Tx, client uuid.UUID) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE managers
+		SET
+			claimed_at = NULL,
+			missed = false
+		WHERE client_id = $1
+			AND ready_at IS NULL`, client)
+	return err
 }
 
 // Activate notes that the user can sign in: an operator has opened the link of the provider's mail and has chosen a
 // password. The link is forgotten. It returns the errors of Claim.
 func (s *Store) Activate(ctx context.Context, client uuid.UUID, actor provisioning.Actor) error {
-	return s.change(ctx, client, func(tx pgx.Tx, _ provisioning.Stage) (provisioning.Change, error) {
+	return s.change(ctx, client, func(tx pgx.Tx) (provisioning.Change, error) {
 		tag, err := tx.Exec(ctx, `
 			UPDATE managers
 			SET
@@ -248,7 +261,7 @@ func (s *Store) TakeActivation(
 	if err != nil {
 		return false, fmt.Errorf("find whose activation mail it is: %w", err)
 	}
-	if _, err := hold(ctx, tx, client); errors.Is(err, ErrOtherRoute) || errors.Is(err, provisioning.ErrNotFound) {
+	if err := hold(ctx, tx, client); errors.Is(err, ErrOtherRoute) || errors.Is(err, provisioning.ErrNotFound) {
 		return false, nil
 	} else if err != nil {
 		return false, err

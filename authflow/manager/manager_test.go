@@ -220,6 +220,8 @@ func TestTaken(t *testing.T) {
 	d.stands("C0", "started")
 	d.ok(d.Limit(t.Context(), id))
 	d.stands("C0", "stalled user_limit")
+	d.ok(d.Claim(t.Context(), id)) // They have found a way since.
+	d.stands("C0", "started")
 }
 
 // TestOtherRoute: what an owner says counts only while it is asked.

@@ -337,8 +337,7 @@ func (c *config) checkMail(mistake func(string, string, ...any)) {
 	c.checkReminders(mistake)
 }
 
-// checkPasswordLink accepts an https address with placeholders, which an app of this machine may have a scheme of its own
-// for, and nothing that a browser would run.
+// checkPasswordLink accepts an https address with placeholders, and nothing that a browser would run.
 func checkPasswordLink(pattern string) error {
 	if pattern == "" {
 		return nil
